@@ -1,0 +1,298 @@
+"""Every error a caller can meet.
+
+All are `LifecycleError`. Each carries what it speaks of as fields, and its text says what is wrong, in which
+state, and what to do instead: it is meant to be shown to a person as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class LifecycleError(Exception):
+    """The base of every error of this package."""
+
+
+# ---------------------------------------------------------------- refusals: nothing has happened
+
+
+class Refused(LifecycleError):
+    """An event that the rulebook does not allow now. Nothing was changed.
+
+    Attributes:
+        volume: the volume's id.
+        state: the state it is in.
+        event: what was asked.
+        reason: why not, a clause without a full stop.
+        allowed: the events allowed instead.
+    """
+
+    def __init__(
+        self, volume: str, state: str, event: str, reason: str, allowed: Iterable[str] = ()
+    ) -> None:
+        self.volume = volume
+        self.state = str(state)
+        self.event = str(event)
+        self.reason = reason
+        self.allowed = tuple(str(one) for one in allowed)
+        text = f"{volume} is {self.state}: cannot {self.event}: {reason}."
+        if self.allowed:
+            text += f" Allowed now: {', '.join(self.allowed)}."
+        super().__init__(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds an image open: a process, or a loop device.
+
+    Attributes:
+        name: the process's command, or the device's path.
+        pid: the process id; None for a device.
+    """
+
+    name: str
+    pid: int | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.pid is None else f"{self.name} (pid {self.pid})"
+
+
+class InUse(Refused):
+    """An event on a volume whose image someone still holds open.
+
+    Attributes:
+        holders: who, as far as could be found out; may be empty.
+    """
+
+    def __init__(self, volume: str, state: str, event: str, holders: Sequence[Holder]) -> None:
+        self.holders = tuple(holders)
+        who = ", ".join(str(holder) for holder in holders) or "a process that could not be found"
+        super().__init__(
+            volume, state, event, f"its image is in use by {who}; stop the VM or detach it first"
+        )
+
+
+class Vetoed(Refused):
+    """A subscriber of an `-ing` signal objected. `__cause__` is what it raised."""
+
+    def __init__(self, volume: str, state: str, event: str, reason: str) -> None:
+        super().__init__(volume, state, event, f"vetoed: {reason}")
+        self.reason = reason
+
+
+# ---------------------------------------------------------------- what was asked for is wrong
+
+
+class InvalidName(LifecycleError, ValueError):
+    """A VM's or volume's name that cannot be one.
+
+    Attributes:
+        name: as it was given.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, name: object, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+        shown = ascii(name)
+        if len(shown) > 80:  # noqa: PLR2004 - a line of a terminal
+            shown = f"{shown[:60]}… ({len(shown)} characters)"
+        super().__init__(f"{shown} cannot be a name: {reason}.")
+
+
+class InvalidSize(LifecycleError, ValueError):
+    """A size that a disk cannot have.
+
+    Attributes:
+        size: as it was given.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, size: object, reason: str) -> None:
+        self.size = size
+        self.reason = reason
+        shown = ascii(size) if isinstance(size, str) else str(size)
+        super().__init__(f"{shown[:60]} cannot be a disk's size: {reason}.")
+
+
+class InvalidPolicy(LifecycleError, ValueError):
+    """A retention policy that cannot be understood.
+
+    Attributes:
+        policy: the line as it was given.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, policy: object, reason: str) -> None:
+        self.policy = policy
+        self.reason = reason
+        super().__init__(f"{ascii(policy)[:200]} is not a retention policy: {reason}.")
+
+
+class InvalidConfig(LifecycleError, ValueError):
+    """A setting in pool.toml, in a record or given to `configure` that cannot be.
+
+    Attributes:
+        where: the file, or the volume's id.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(f"{where}: {reason}.")
+
+
+class NewerFormat(InvalidConfig):
+    """A pool.toml or record written by a newer version of this package."""
+
+    def __init__(self, where: str, found: int, known: int) -> None:
+        self.found = found
+        self.known = known
+        super().__init__(
+            where,
+            f"was written by a newer version of lifecycle (format {found}, this one reads {known});"
+            " upgrade lifecycle to use it",
+        )
+
+
+class NotAPool(LifecycleError):
+    """A directory that is not a pool, or cannot be made one.
+
+    Attributes:
+        path: the directory.
+        reason: why not.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}.")
+
+
+class NoReflinks(LifecycleError):
+    """The file system cannot share blocks between files.
+
+    Attributes:
+        path: the pool's directory.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(
+            f"{path}: this file system has no reflinks, so every start would copy the whole image."
+            " Use a directory on XFS or btrfs; or `lifecycle init --loop SIZE` to embed an XFS here;"
+            " or `lifecycle init --no-setup-check` to accept sparse copies."
+        )
+
+
+class NoSuchVolume(LifecycleError, KeyError):
+    """No volume (or no VM) of that id in the pool.
+
+    Attributes:
+        volume: the id.
+        pool: the pool's path.
+    """
+
+    def __init__(self, volume: str, pool: str) -> None:
+        self.volume = volume
+        self.pool = pool
+        super().__init__(volume)
+
+    def __str__(self) -> str:
+        return f"{self.volume}: no such volume or VM in {self.pool}. See `lifecycle list`."
+
+
+class NoSuchRevision(LifecycleError, LookupError):
+    """The volume has no revision of that number.
+
+    Attributes:
+        volume: the volume's id.
+        number: what was asked for.
+        available: the numbers there are, oldest first.
+    """
+
+    def __init__(self, volume: str, number: int, available: Sequence[int]) -> None:
+        self.volume = volume
+        self.number = number
+        self.available = tuple(available)
+        have = ", ".join(str(one) for one in available) or "none"
+        super().__init__(f"{volume} has no revision {number}. Its revisions: {have}.")
+
+
+# ---------------------------------------------------------------- it was tried and did not work
+
+
+class Locked(LifecycleError):
+    """Another process works on the VM and did not finish in time.
+
+    Attributes:
+        vm: the VM.
+        seconds: how long was waited.
+        holders: who holds the lock, as far as could be found out.
+    """
+
+    def __init__(self, vm: str, seconds: float, holders: Sequence[Holder]) -> None:
+        self.vm = vm
+        self.seconds = seconds
+        self.holders = tuple(holders)
+        who = ", ".join(str(holder) for holder in holders) or "a process that could not be found"
+        super().__init__(
+            f"{vm} is locked by {who}; waited {seconds:g} s. Try again when that has finished,"
+            " or raise lock_timeout in pool.toml."
+        )
+
+
+class StorageFailed(LifecycleError, OSError):
+    """The file system failed an operation. The state is what `show` says; the same call may be repeated.
+
+    Attributes:
+        volume: the volume's id.
+        event: what was being done.
+        errno, strerror, filename: as the system said it.
+    """
+
+    def __init__(self, volume: str, event: str, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror or str(error), error.filename)
+        self.volume = volume
+        self.event = event
+
+    def __str__(self) -> str:
+        name = f" ({self.filename})" if self.filename else ""
+        return (
+            f"{self.volume}: {self.event} failed: {self.strerror}{name}. No image was lost;"
+            " mend the cause and repeat the command."
+        )
+
+
+class ForeignFile(LifecycleError):
+    """A file where an image or record should be that is none: a symbolic link, a device, a directory.
+
+    Attributes:
+        path: the file.
+        kind: what it is.
+    """
+
+    def __init__(self, path: str, kind: str) -> None:
+        self.path = path
+        self.kind = kind
+        super().__init__(f"{path} is {kind}, not a file of this pool; move it away.")
+
+
+class NotContent(LifecycleError):
+    """A path that cannot be read from or written to as a disk's content.
+
+    Attributes:
+        path: the path.
+        reason: why not.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}.")
+
+
+class Unsupported(LifecycleError):
+    """Something that this pool or this machine cannot do, with the reason."""
