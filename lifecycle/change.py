@@ -1,0 +1,65 @@
+"""What lists and signals carry: a volume's revisions, and the changes it goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from lifecycle.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """An earlier content of a volume.
+
+    Attributes:
+        number: never used twice in the volume's life; the order of revisions is that of their numbers.
+        at: when it was made (UTC).
+        cause: the event that made it (`commit`, `checkpoint`, `import`, `resize`…), or the reason given with it
+            (`crash`); None if not known.
+        size: bytes the disk holds; None if not known.
+        pinned: whether retention leaves it alone.
+        label: a person's words for it.
+        current: whether it is the current image too, after a revert to it.
+        needed: whether the backend needs it, for other images are built upon it.
+    """
+
+    number: int
+    at: datetime
+    cause: str | None = "commit"
+    size: int | None = None
+    pinned: bool = False
+    label: str | None = None
+    current: bool = False
+    needed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One transition, as the signals carry it.
+
+    Attributes:
+        event: the event.
+        source: the state before.
+        dest: the state after.
+        at: when it was announced (UTC).
+        reason: why, in a word, where one was given (`crash`).
+        revision: the number it is about; which, the signal's docstring says.
+        asked: what else was asked for: `size` (bytes), `config`, `content`…
+    """
+
+    event: str
+    source: State
+    dest: State
+    at: datetime
+    reason: str | None = None
+    revision: int | None = None
+    asked: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def cause(self) -> str:
+        """What is written down as the cause of the image it makes."""
+        return self.reason or str(self.event)

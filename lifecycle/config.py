@@ -1,0 +1,336 @@
+"""Settings: a pool's (`pool.toml`) and a volume's, read, checked and written.
+
+Everything is checked when it is read, since people edit files too. Bytes in, frozen values out, and back: the files
+themselves are read and written elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar, cast
+
+from lifecycle import names
+from lifecycle.errors import InvalidConfig, NewerFormat
+from lifecycle.sizes import SECTOR
+
+POOL_FILE = "pool.toml"
+POOL_FORMAT = 1
+DEFAULT_KEEP = "last 5"
+
+
+class CrashPolicy(StrEnum):
+    """What becomes of a working image that a crash left over."""
+
+    RESUME = "resume"
+    """The next start uses it again."""
+    COMMIT = "commit"
+    """It is kept, as a revision marked `crash`."""
+    REVERT = "revert"
+    """It is thrown away."""
+
+
+class Kind(StrEnum):
+    """What a volume's two flags make of it."""
+
+    PERSISTENT = "persistent"
+    DISPOSABLE = "disposable"
+    VOLATILE = "volatile"
+
+
+# ---------------------------------------------------------------- a volume's configuration
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeConfig:
+    """How a volume is set up.
+
+    Attributes:
+        size: bytes of the empty image it is born as; of a disposable, the least its working image gets
+            (None: the size of its source). None in a volume found without a record.
+        rw: whether the VM may write; a read-only volume never commits.
+        save_on_stop: whether a stop keeps what was written.
+        source: the id of the volume whose current image each start begins from.
+        keep: the retention policy's line; None takes the pool's.
+        on_crash: what becomes of a left-over working image; None takes the pool's.
+    """
+
+    size: int | None = None
+    rw: bool = True
+    save_on_stop: bool = True
+    source: str | None = None
+    keep: str | None = None
+    on_crash: CrashPolicy | None = None
+
+    @property
+    def snap_on_start(self) -> bool:
+        """Whether each start begins from a source."""
+        return self.source is not None
+
+    @property
+    def kind(self) -> Kind:
+        """Persistent, disposable or volatile."""
+        if self.source is not None:
+            return Kind.DISPOSABLE
+        return Kind.PERSISTENT if self.save_on_stop else Kind.VOLATILE
+
+
+DEFAULT_CONFIG = VolumeConfig()
+"""What an image found without a record is taken for: persistent, writable, as its pool says for the rest."""
+
+
+def check_config(where: str, config: VolumeConfig) -> VolumeConfig:
+    """Return the configuration if it can be.
+
+    Raises:
+        InvalidConfig: save_on_stop together with a source, or no size where one is needed.
+        InvalidPolicy: the retention line is none.
+        InvalidName: the source's is none.
+    """
+    if config.save_on_stop and config.source is not None:
+        raise InvalidConfig(
+            where,
+            "a volume with a source begins each start from it, so what a stop saved would never be"
+            " seen again; choose save_on_stop or a source, not both",
+        )
+    if config.source is not None:
+        names.split_id(config.source)
+    if config.keep is not None:
+        from lifecycle import policies  # noqa: PLC0415 - most volumes take their pool's
+
+        policies.check(config.keep)
+    return config
+
+
+def volume_config(where: str, **settings: Any) -> VolumeConfig:
+    """Make a volume's configuration from single settings, each of the right type.
+
+    Raises:
+        InvalidConfig: one of them cannot be.
+    """
+    config = typed(where, VolumeConfig, settings)
+    if config.size is not None and (config.size % SECTOR or config.size <= 0):
+        raise InvalidConfig(where, f"`size` cannot be {config.size}")
+    return config
+
+
+def change_config(where: str, config: VolumeConfig, changes: Mapping[str, Any]) -> VolumeConfig:
+    """Return the configuration with some settings changed, checked.
+
+    Raises:
+        InvalidConfig, InvalidPolicy, InvalidName: one cannot be changed, or not to that.
+    """
+    unknown = [key for key in changes if key not in _CHANGEABLE]
+    if unknown:
+        raise InvalidConfig(where, f"`{unknown[0]}` cannot be set; {', '.join(_CHANGEABLE)} can")
+    before = {one.name: getattr(config, one.name) for one in dataclasses.fields(config)}
+    after = check_config(where, volume_config(where, **{**before, **changes}))
+    if after.kind is not config.kind:
+        raise InvalidConfig(
+            where, f"a {config.kind} volume cannot become {after.kind}; create a new one"
+        )
+    return after
+
+
+_CHANGEABLE = ("rw", "keep", "on_crash", "source")
+
+
+# ---------------------------------------------------------------- pool.toml
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """A pool's settings.
+
+    Attributes:
+        driver: the backend's name.
+        keep: the retention policy's line for volumes that have none of their own.
+        on_crash: the crash policy for volumes that have none of their own.
+        timezone: the IANA time zone in which retention counts days.
+        setup_check: whether reflinks are required; without, clones become sparse copies.
+        lock_timeout: seconds to wait for another process that works on the same VM.
+    """
+
+    driver: str = "reflink"
+    keep: str = DEFAULT_KEEP
+    on_crash: CrashPolicy = CrashPolicy.RESUME
+    timezone: str = "UTC"
+    setup_check: bool = True
+    lock_timeout: float = 30.0
+
+
+_POOL_KEYS = ("format", *(one.name for one in dataclasses.fields(PoolConfig)), "revisions_to_keep")
+
+
+def read_pool(where: str, content: bytes) -> PoolConfig:
+    """Read a pool.toml.
+
+    Raises:
+        InvalidConfig: it cannot be understood, with the reason.
+        NewerFormat: a newer version wrote it.
+        InvalidPolicy: its `keep` is no policy.
+    """
+    try:
+        table = tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InvalidConfig(where, f"is not TOML: {error}") from error
+    check_format(where, table.get("format"), POOL_FORMAT)
+    unknown = sorted(set(table) - set(_POOL_KEYS))
+    if unknown:
+        raise InvalidConfig(
+            where, f"has an unknown key `{unknown[0]}`; known are {', '.join(_POOL_KEYS)}"
+        )
+    table.pop("format")
+    _take_revisions_to_keep(where, table)
+    return pool_config(where, **table)
+
+
+def pool_config(where: str, **settings: Any) -> PoolConfig:
+    """Make a pool's settings from single ones, checked.
+
+    Raises:
+        InvalidConfig, InvalidPolicy: one of them cannot be.
+    """
+    config = typed(where, PoolConfig, settings)
+    from lifecycle import policies  # noqa: PLC0415 - keeps the modules' arrows pointing down
+
+    policies.check(config.keep)
+    policies.time_zone(config.timezone)
+    if not 0 <= config.lock_timeout <= 86400:  # noqa: PLR2004 - a day
+        raise InvalidConfig(where, "`lock_timeout` is a number of seconds from 0 to 86400")
+    return config
+
+
+def write_pool(config: PoolConfig) -> bytes:
+    """Return the pool.toml for these settings; what is at its default is shown as a comment."""
+    lines = [
+        "# A pool of lifecycle's: each directory with volumes in it is a VM.",
+        f"format = {POOL_FORMAT}",
+    ]
+    for one in dataclasses.fields(PoolConfig):
+        value = getattr(config, one.name)
+        # every JSON string, number and boolean is TOML too
+        text = f"{one.name} = {json.dumps(value)}"
+        always = one.name in {"driver", "keep"}
+        lines.append(text if always or value != one.default else f"# {text}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _take_revisions_to_keep(where: str, table: dict[str, Any]) -> None:
+    """Turn the short form `revisions_to_keep = N` into the policy it stands for."""
+    if "revisions_to_keep" not in table:
+        return
+    if "keep" in table:
+        raise InvalidConfig(where, "has both `keep` and `revisions_to_keep`; leave one of them")
+    table["keep"] = last_n(where, table.pop("revisions_to_keep"))
+
+
+def last_n(where: str, count: object) -> str:
+    """Return the policy that `revisions_to_keep = count` is short for."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise InvalidConfig(where, "`revisions_to_keep` is a whole number, 0 or more")
+    return f"last {count}"
+
+
+# ---------------------------------------------------------------- `set VM/NAME KEY=VALUE`
+
+
+def _yes_or_no(text: str) -> bool:
+    words = {"yes": True, "true": True, "on": True, "1": True}
+    words |= {"no": False, "false": False, "off": False, "0": False}
+    return words[text.lower()]
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "rw": _yes_or_no,
+    "keep": lambda text: text or None,
+    "on_crash": lambda text: CrashPolicy(text) if text else None,
+    "source": str,
+    "revisions_to_keep": int,
+}
+SETTABLE = (*_CHANGEABLE, "revisions_to_keep")
+
+
+def read_setting(where: str, key: str, text: str) -> dict[str, Any]:
+    """Return the one setting, as `configure` takes it, from how a person writes it.
+
+    Raises:
+        InvalidConfig: there is no such setting, or it cannot have that value.
+    """
+    if key not in SETTABLE:
+        raise InvalidConfig(
+            where, f"there is no setting `{key}`; the settings are {', '.join(SETTABLE)}"
+        )
+    try:
+        value = _READERS[key](text)
+    except (ValueError, KeyError) as error:
+        raise InvalidConfig(where, f"`{key}` cannot be {text!r}") from error
+    if key == "revisions_to_keep":
+        return {"keep": last_n(where, value)}
+    return {key: value}
+
+
+# ---------------------------------------------------------------- checking
+
+
+def check_format(where: str, found: object, known: int) -> None:
+    """Check the format number of something written down; this version reads up to `known`.
+
+    Raises:
+        NewerFormat: a newer version wrote it. InvalidConfig: it is no such number.
+    """
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise InvalidConfig(where, "has no `format` number; it was not written by lifecycle")
+    if found > known:
+        raise NewerFormat(where, found, known)
+    if found < 1:
+        raise InvalidConfig(where, f"has an unknown format {found}")
+
+
+_T = TypeVar("_T")
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+    "None": (type(None),),
+    "CrashPolicy": (str,),
+}
+
+
+def typed(where: str, cls: type[_T], settings: Mapping[str, Any]) -> _T:
+    """Make a dataclass of this package from settings of unknown types.
+
+    Raises:
+        InvalidConfig: there is no such setting, or it cannot have that value.
+    """
+    fields = {one.name: str(one.type) for one in dataclasses.fields(cast(Any, cls))}
+    made = {}
+    for key, value in settings.items():
+        if key not in fields:
+            raise InvalidConfig(where, f"has an unknown key `{key:.40}`")
+        wanted = [name.strip() for name in fields[key].split("|")]
+        accepted = tuple(one for name in wanted for one in _TYPES[name])
+        if not isinstance(value, accepted) or (isinstance(value, bool) and "bool" not in wanted):
+            raise InvalidConfig(where, f"`{key}` cannot be {value!r:.40}")
+        if "CrashPolicy" in wanted and isinstance(value, str):
+            value = crash_policy(where, value)  # noqa: PLW2901
+        made[key] = value
+    return cls(**made)
+
+
+def crash_policy(where: str, value: str) -> CrashPolicy:
+    """Return the crash policy of that name.
+
+    Raises:
+        InvalidConfig: there is none.
+    """
+    try:
+        return CrashPolicy(value)
+    except ValueError as error:
+        choices = ", ".join(CrashPolicy)
+        raise InvalidConfig(where, f"`on_crash` is one of {choices}, not {value!r:.40}") from error

@@ -1,0 +1,155 @@
+"""The signals: every transition of every volume, announced, done and reported.
+
+How this works. Each event of the rulebook has three blinker signals, and their grammar says what a subscriber
+may do:
+
+- `-ing` (`committing`): sent before anything happens. A subscriber that raises vetoes: nothing has happened, the
+  state is unchanged, the caller gets `Vetoed` with the exception's text as the reason.
+- imperative (`commit`): does the work. The pool's backend listens, and no one else.
+- `-ed` (`committed`): it has happened and is durable. What a subscriber raises is logged; the others still run.
+
+The sender is the pool: `committed.connect(f, sender=pool)` hears one pool, `committed.connect(f)` all of them.
+Every receiver is called as `f(pool, volume=Volume, change=Change)`. Receivers run in the order in which they
+connected. blinker holds them weakly: keep a reference to your subscriber, or connect with `weak=False`.
+
+While a subscriber runs, the volume is locked and in the middle of its transition: asking it for another one is
+refused. Look at it as you like (`volume.state`, `volume.revisions`), and act on it after the call has returned.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from blinker import Signal
+
+log = logging.getLogger("lifecycle.events")
+
+
+class _Ordered:
+    """A set that remembers when each item was added: what blinker keeps the receivers' ids in.
+
+    blinker unites two of them, of those who hear everyone and of those who hear this sender, and calls the
+    receivers in the order of the union; so the moment of adding is counted over all sets.
+    """
+
+    _moments = itertools.count()
+
+    def __init__(self, moments: dict[Any, int] | None = None) -> None:
+        self._moment_of: dict[Any, int] = dict(moments or {})
+
+    def add(self, item: Any) -> None:
+        self._moment_of.setdefault(item, next(self._moments))
+
+    def discard(self, item: Any) -> None:
+        self._moment_of.pop(item, None)
+
+    def copy(self) -> _Ordered:
+        return _Ordered(self._moment_of)
+
+    def __or__(self, other: _Ordered) -> _Ordered:
+        return _Ordered(other._moment_of | self._moment_of)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(sorted(self._moment_of, key=self._moment_of.__getitem__))
+
+    def __len__(self) -> int:
+        return len(self._moment_of)
+
+
+class OrderedSignal(Signal):
+    """A blinker signal whose receivers run in the order in which they connected."""
+
+    set_class = _Ordered  # type: ignore[assignment]
+
+
+class Tenses(NamedTuple):
+    """The three signals of one event: announced (`-ing`), done (imperative), reported (`-ed`)."""
+
+    announced: OrderedSignal
+    done: OrderedSignal
+    reported: OrderedSignal
+
+
+def _tenses(event: str, what: str, revision: str) -> Tenses:
+    """Make an event's signals, each with a docstring: when it is sent, what it carries, who may raise."""
+    carries = f"Carries `volume` and `change` (event `{event}`; `change.revision` is {revision})."
+    return Tenses(
+        OrderedSignal(
+            f"Sent before {what}; nothing has happened yet.\n{carries}\n"
+            "A subscriber that raises vetoes it: the caller gets `Vetoed`, the state is unchanged."
+        ),
+        OrderedSignal(
+            f"Sent so that {what}; the pool's backend is the one subscriber.\n{carries}\n"
+            "The backend raises when it fails: the state is read again, `failed` is sent."
+        ),
+        OrderedSignal(
+            f"Sent after {what}; it is durable.\n{carries}\n"
+            "What a subscriber raises is logged; the others run, and the transition stands."
+        ),
+    )
+
+
+EVENTS: dict[str, Tenses] = {
+    "create": _tenses("create", "a volume is born", "0, the empty image"),
+    "start": _tenses(
+        "start", "a volume gets its working image", "the number of the image it is made from"
+    ),
+    "write": _tenses(
+        "write",
+        "a volume is known to have been written to (this is noticed at the stop, or when asked)",
+        "None",
+    ),
+    "release": _tenses("release", "an unwritten working image is dropped", "None"),
+    "commit": _tenses(
+        "commit", "a working image becomes current", "the number it gets as the current image"
+    ),
+    "checkpoint": _tenses(
+        "checkpoint", "a running VM's image is kept as a revision", "that revision's number"
+    ),
+    "revert": _tenses(
+        "revert",
+        "a volume is taken back",
+        "the revision it goes back to; None when a working image is thrown away",
+    ),
+    "resize": _tenses(
+        "resize",
+        "a volume gets another size (`change.asked['size']`, bytes)",
+        "the number the image of the new size gets; None while empty or running",
+    ),
+    "import": _tenses(
+        "import", "content from outside becomes current", "the number it gets as the current image"
+    ),
+    "remove": _tenses("remove", "a volume and all its revisions are removed", "None"),
+    "prune": _tenses("prune", "one revision is removed", "that revision's number"),
+}
+"""The signals by event: those of the rulebook, and `prune`, which removes one revision and changes no state."""
+
+creating, create, created = EVENTS["create"]
+starting, start, started = EVENTS["start"]
+writing, write, written = EVENTS["write"]
+releasing, release, released = EVENTS["release"]
+committing, commit, committed = EVENTS["commit"]
+checkpointing, checkpoint, checkpointed = EVENTS["checkpoint"]
+reverting, revert, reverted = EVENTS["revert"]
+resizing, resize, resized = EVENTS["resize"]
+importing, import_, imported = EVENTS["import"]
+removing, remove, removed = EVENTS["remove"]
+pruning, prune, pruned = EVENTS["prune"]
+
+failed = OrderedSignal(
+    "Sent when a backend could not do what it was told.\n"
+    "Carries `volume`, `change`, and `error`, the exception that the caller gets too.\n"
+    "What a subscriber raises is logged; the others still run."
+)
+
+
+def tell(signal: OrderedSignal, pool: Any, **what: Any) -> None:
+    """Send a signal that cannot be objected to: what a receiver raises is logged, and the others still run."""
+    for receiver in list(signal.receivers_for(pool)):
+        try:
+            receiver(pool, **what)
+        except Exception:
+            log.exception("a subscriber raised; the transition stands: %r", receiver)

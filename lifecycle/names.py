@@ -1,0 +1,178 @@
+"""Names: a volume's id, and the names of its files. Read and written here only, always as whole names.
+
+A volume's id is `VM/NAME`. The VM is a directory of the pool, perhaps below others (`appvms/work`); NAME is the
+stem of the volume's files in it. Files are told apart by parsing the whole name, never by a prefix: `private` and
+`private2` are strangers. So that no two volumes can claim one file, a name that ends as another volume's file
+would, or holds a mark that the files use, is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from lifecycle.errors import InvalidName
+
+MAX_NUMBER = 10**9 - 1
+"""The highest number a revision can have: it must fit in the nanoseconds of a second (see backend_reflink)."""
+
+_MAX_NAME = 190
+"""Bytes. A name of 255, the most a file system takes, less the longest ending that is put behind it."""
+_MAX_ID = 1000
+"""Bytes. Well under what the kernel takes as a path (4096), the pool's own path before it included."""
+_RESERVED_ENDINGS = ("-dirty", "-precache", "-import")
+
+_FILE = re.compile(
+    r"(?P<name>.+?)(?:"
+    r"\.img\.(?P<number>0|[1-9][0-9]{0,8})@(?P<at>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)"
+    r"|(?P<kind>-dirty\.img|-precache\.img|-import\.img|\.img|\.json)"
+    r"|(?P<left>(?:(?:-dirty|-precache|-import)?\.img|\.json)~.+)"
+    r")",
+    re.DOTALL,
+)
+_OLD_REVISION = re.compile(r"(?P<name>.+?)\.img@[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z?")
+
+
+class Kind:
+    """What a file is to its volume: the ending of its name, but for revisions and leftovers."""
+
+    CURRENT = ".img"
+    WORKING = "-dirty.img"
+    PRECACHE = "-precache.img"
+    IMPORT = "-import.img"
+    RECORD = ".json"
+    REVISION = "revision"
+    LEFTOVER = "leftover"
+    """A temporary name that a crash left behind; of no worth."""
+
+
+class FileName(NamedTuple):
+    """A file's name, taken apart.
+
+    Attributes:
+        volume: the NAME of the volume it belongs to.
+        kind: one of `Kind`.
+        number: a revision's number.
+        at: when the revision was made (UTC).
+    """
+
+    volume: str
+    kind: str
+    number: int | None = None
+    at: datetime | None = None
+
+
+def parse_file(name: str) -> FileName | None:
+    """Take a file's name apart; None if it is no file of any volume."""
+    match = _FILE.fullmatch(name)
+    if match is None or _objection(match["name"], last=True):
+        return None
+    if match["kind"]:
+        return FileName(match["name"], match["kind"])
+    if match["left"]:
+        return FileName(match["name"], Kind.LEFTOVER)
+    at = parse_time(match["at"])
+    if at is None:
+        return None
+    return FileName(match["name"], Kind.REVISION, int(match["number"]), at)
+
+
+def is_old_revision(name: str) -> bool:
+    """Tell whether this is a revision of the older naming, which bears a time but no number."""
+    return _OLD_REVISION.fullmatch(name) is not None
+
+
+def revision_file(volume: str, number: int, at: datetime) -> str:
+    """Return the name of the file that holds the revision."""
+    return f"{volume}.img.{number}@{format_time(at)}"
+
+
+def format_time(at: datetime) -> str:
+    """Return the time as names and records bear it: UTC, to the second."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime | None:
+    """Read what `format_time` wrote; None if it is no time."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def now() -> datetime:
+    """Return the time now, as names and records bear it: UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def split_id(volume_id: str) -> tuple[str, str]:
+    """Check a volume's id and return its VM and its NAME.
+
+    Raises:
+        InvalidName: it is none, with the reason.
+    """
+    _check_path(volume_id)
+    vm, slash, name = volume_id.rpartition("/")
+    if not slash:
+        raise InvalidName(volume_id, "a volume's id is VM/NAME, as in `ci-42/root`")
+    _check_part(volume_id, name, last=True)
+    check_vm(vm)
+    return vm, name
+
+
+def check_vm(vm: str) -> None:
+    """Check a VM's name.
+
+    Raises:
+        InvalidName: it is none, with the reason.
+    """
+    _check_path(vm)
+    for part in vm.split("/"):
+        _check_part(vm, part, last=False)
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, str):
+        raise InvalidName(path, "a name is a string")
+    if not path:
+        raise InvalidName(path, "it is empty")
+    if path.startswith("/"):
+        raise InvalidName(path, "it is an absolute path; names are relative to the pool")
+    if len(path.encode(errors="surrogatepass")) > _MAX_ID:
+        raise InvalidName(path, f"it is longer than {_MAX_ID} bytes")
+
+
+def _check_part(path: str, part: str, *, last: bool) -> None:
+    objection = _objection(part, last=last)
+    if objection:
+        raise InvalidName(path, objection)
+
+
+def _objection(part: str, *, last: bool) -> str | None:
+    """Say why the part of a path cannot be (part of) a name; `last` for a volume's own name."""
+    checks = (
+        (not part, "it has an empty part"),
+        (part in {".", ".."}, "it has a part that is `.` or `..`"),
+        (part.startswith((".", "-")), "a part of it starts with `.` or `-`"),
+        ("@" in part or "~" in part, "`@` and `~` mark revisions and temporary files"),
+        (
+            any(unicodedata.category(char)[0] == "C" for char in part),
+            "it has a control character or one that cannot be shown",
+        ),
+        (part != part.strip(), "a part of it starts or ends with a space"),
+        (
+            not unicodedata.is_normalized("NFC", part),
+            "it is not in Unicode's composed form (NFC), so two names could look the same",
+        ),
+        (
+            last and part.endswith(_RESERVED_ENDINGS),
+            "it ends in -dirty, -precache or -import, as another volume's file would",
+        ),
+        (
+            len(part.encode(errors="surrogatepass")) > _MAX_NAME,
+            f"a part of it is longer than {_MAX_NAME} bytes",
+        ),
+    )
+    return next((reason for wrong, reason in checks if wrong), None)

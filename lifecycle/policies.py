@@ -1,0 +1,311 @@
+"""Retention: which revisions to keep, and why.
+
+How this works. A policy is a union of terms, written in one line: `last 5, 24 hourly, 7 daily, within 2d`. Each
+term looks at the candidates, the newest first, and names those it keeps, with the reason; what any term keeps is
+kept. Some revisions are never candidates (`PROTECTED`): they are kept whatever the policy says and take no slot.
+
+Newest means: with the highest number. The revisions' times only say which hour, day… each of them falls in, so a
+clock that went backwards cannot make an older revision look newer.
+
+Everything here is a pure function of revisions and a moment: no files, no clock. That makes it safe to show with
+`--dry-run`, and easy to test. Other terms come from the entry-point group `lifecycle.policies`: a line that names
+one (`keep = "last 2, weekends 4"`) imports that one, and no other. An entry point is a function
+`term(argument, zone) -> keeps`, called with what stands beside its name, and `keeps(candidates, now)` returns a
+reason for the number of each revision it keeps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from functools import lru_cache
+from typing import Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from lifecycle.errors import InvalidPolicy
+
+ENTRY_POINTS = "lifecycle.policies"
+
+
+class Revision(Protocol):
+    """What a policy sees of a revision. `lifecycle.Revision` is one."""
+
+    @property
+    def number(self) -> int:
+        """Its number; the order of revisions is that of their numbers."""
+
+    @property
+    def at(self) -> datetime:
+        """When it was made (UTC)."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether someone pinned it."""
+
+    @property
+    def current(self) -> bool:
+        """Whether it is the current image too, after a revert to it."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether the backend needs it, for other images are built upon it."""
+
+
+Keeps = Callable[[Sequence[Revision], datetime], Mapping[int, str]]
+"""A term: from the candidates (newest first) and the moment to a reason for each number it keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of one revision.
+
+    Attributes:
+        number: the revision's.
+        keep: whether it stays.
+        reasons: why; never empty.
+    """
+
+    number: int
+    keep: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A verdict on each revision, in the order of their numbers."""
+
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def keep(self) -> tuple[int, ...]:
+        """The numbers that stay, lowest first."""
+        return tuple(one.number for one in self.verdicts if one.keep)
+
+    @property
+    def remove(self) -> tuple[int, ...]:
+        """The numbers that go, lowest first."""
+        return tuple(one.number for one in self.verdicts if not one.keep)
+
+
+PROTECTED: tuple[tuple[str, Callable[[Revision, datetime], bool]], ...] = (
+    ("pinned", lambda revision, _now: revision.pinned),
+    ("current", lambda revision, _now: revision.current),
+    ("needed by other images", lambda revision, _now: revision.needed),
+    ("from the future", lambda revision, now: revision.at > now),
+)
+"""What is never a candidate for removal, by the reason shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A retention policy, ready to plan.
+
+    Attributes:
+        line: how it was written.
+        terms: the union of these.
+    """
+
+    line: str
+    terms: tuple[Keeps, ...]
+
+    def plan(self, revisions: Iterable[Revision], now: datetime) -> Plan:
+        """Return a verdict on each revision.
+
+        Args:
+            revisions: all of a volume's, in any order.
+            now: the moment to plan for (aware; UTC or any zone).
+        """
+        ordered = sorted(revisions, key=lambda revision: revision.number, reverse=True)
+        reasons: dict[int, list[str]] = {
+            revision.number: [reason for reason, holds in PROTECTED if holds(revision, now)]
+            for revision in ordered
+        }
+        candidates = [revision for revision in ordered if not reasons[revision.number]]
+        for term in self.terms:
+            for number, reason in term(candidates, now).items():
+                reasons[number].append(reason)
+        return Plan(
+            tuple(
+                Verdict(
+                    number=revision.number,
+                    keep=bool(reasons[revision.number]),
+                    reasons=tuple(reasons[revision.number]) or (f"not in `{self.line}`",),
+                )
+                for revision in reversed(ordered)
+            )
+        )
+
+
+def plan(line: str, revisions: Iterable[Revision], now: datetime, zone: str = "UTC") -> Plan:
+    """Return what the policy written in this line makes of the revisions: `parse(line).plan(…)` in one call.
+
+    Raises:
+        InvalidPolicy: the line is no policy.
+    """
+    return parse(line, zone).plan(revisions, now)
+
+
+# ---------------------------------------------------------------- the terms
+
+
+def _last(count: int) -> Keeps:
+    def keeps(candidates: Sequence[Revision], _now: datetime) -> dict[int, str]:
+        return {
+            revision.number: f"last {place}" for place, revision in enumerate(candidates[:count], 1)
+        }
+
+    return keeps
+
+
+def _everything(candidates: Sequence[Revision], _now: datetime) -> dict[int, str]:
+    return {revision.number: "all" for revision in candidates}
+
+
+def _within(span: timedelta, text: str) -> Keeps:
+    def keeps(candidates: Sequence[Revision], now: datetime) -> dict[int, str]:
+        return {
+            revision.number: f"within {text}"
+            for revision in candidates
+            if now - revision.at <= span
+        }
+
+    return keeps
+
+
+PERIODS: Mapping[str, str] = {
+    "hourly": "%Y-%m-%d %H:00 %z",
+    "daily": "%Y-%m-%d",
+    "weekly": "%G week %V",
+    "monthly": "%Y-%m",
+    "yearly": "%Y",
+}
+"""How a period is told from another: its name, which the reason shows. Weeks are those of ISO 8601."""
+
+
+def _slots(period: str, count: int, zone: tzinfo) -> Keeps:
+    """Keep the newest revision of each of the newest `count` periods that hold one."""
+
+    def keeps(candidates: Sequence[Revision], _now: datetime) -> dict[int, str]:
+        newest: dict[str, int] = {}
+        for revision in candidates:
+            name = revision.at.astimezone(zone).strftime(PERIODS[period])
+            if len(newest) < count:
+                newest.setdefault(name, revision.number)
+        return {number: f"{period} {name}" for name, number in newest.items()}
+
+    return keeps
+
+
+# ---------------------------------------------------------------- the line
+
+_DURATION = re.compile(r"(?:([0-9]+)(min|h|d|w))+", re.ASCII)
+_DURATION_PART = re.compile(r"([0-9]+)(min|h|d|w)", re.ASCII)
+_UNITS = {
+    "min": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+_MAX_COUNT = 10**9
+_HOW = "write terms such as `last 5`, `7 daily`, `within 2d` or `all`, with commas between"
+
+
+@lru_cache(maxsize=256)
+def parse(line: str, zone: str = "UTC") -> Policy:
+    """Read a policy's line.
+
+    Args:
+        line: terms with commas between: `last N`; `hourly`, `daily`, `weekly`, `monthly`, `yearly N`; `within
+            DURATION` (`90min`, `36h`, `2d`, `1w3d`); `all`; or the name of an entry point with its argument.
+            A count may stand before or behind the word.
+        zone: the IANA time zone in which hours, days, weeks… are counted.
+
+    Raises:
+        InvalidPolicy: the line is no policy, or empty: "keep nothing" is said as `last 0`.
+    """
+    if not isinstance(line, str) or not line.strip():
+        raise InvalidPolicy(line, "it is empty; to keep no revisions, say `last 0`")
+    where = time_zone(zone)
+    return Policy(line, tuple(_term(line, text.strip(), where) for text in line.split(",")))
+
+
+def check(line: str) -> None:
+    """Check a policy's line.
+
+    Raises:
+        InvalidPolicy: it is none.
+    """
+    parse(line)
+
+
+def time_zone(name: str) -> ZoneInfo:
+    """Return the time zone of that name.
+
+    Raises:
+        InvalidPolicy: there is none.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError) as error:
+        raise InvalidPolicy(
+            name, "there is no time zone of that name; write one such as `UTC` or `Europe/Berlin`"
+        ) from error
+
+
+def _term(line: str, text: str, zone: tzinfo) -> Keeps:
+    words = text.split()
+    if not words:
+        raise InvalidPolicy(line, f"it has an empty term; {_HOW}")
+    if words[0].isdecimal():
+        words.append(words.pop(0))
+    name, *arguments = words
+    argument = " ".join(arguments)
+    if name == "all" and not arguments:
+        return _everything
+    if name == "last":
+        return _last(_count(line, text, argument))
+    if name in PERIODS:
+        return _slots(name, _count(line, text, argument), zone)
+    if name == "within":
+        return _within(_duration(line, argument), argument)
+    return _plugged_in(line, name, argument, zone)
+
+
+def _count(line: str, term: str, argument: str) -> int:
+    if not (argument.isascii() and argument.isdecimal()) or len(argument) > len(str(_MAX_COUNT)):
+        raise InvalidPolicy(line, f"`{term}` needs a count, as in `last 5` or `7 daily`")
+    return int(argument)
+
+
+def _duration(line: str, text: str) -> timedelta:
+    if _DURATION.fullmatch(text) is None:
+        raise InvalidPolicy(line, f"`within {text}` needs a duration of min, h, d, w: `within 2d`")
+    try:
+        return sum(
+            (int(count) * _UNITS[unit] for count, unit in _DURATION_PART.findall(text)), timedelta()
+        )
+    except (OverflowError, ValueError) as error:
+        raise InvalidPolicy(line, f"`within {text:.40}` is longer than can be counted") from error
+
+
+def _plugged_in(line: str, name: str, argument: str, zone: tzinfo) -> Keeps:
+    """Return the term that another package provides under this name."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and most lines need none
+
+    found = tuple(entry_points(group=ENTRY_POINTS, name=name))
+    if not found:
+        known = ", ".join(["last", *PERIODS, "within", "all"])
+        raise InvalidPolicy(
+            line,
+            f"there is no term `{name}`: known are {known}, and what packages offer in the"
+            f" entry-point group {ENTRY_POINTS}",
+        )
+    if len(found) > 1:
+        raise InvalidPolicy(line, f"more than one installed package offers a term `{name}`")
+    try:
+        term: Keeps = found[0].load()(argument, zone)
+    except Exception as error:
+        raise InvalidPolicy(line, f"the plugin `{name}` refused it: {error}") from error
+    return term

@@ -1,0 +1,187 @@
+"""A volume's record (`NAME.json`): what its images cannot say of themselves.
+
+How it is set up, which number the current image has and the next one gets, the label of the state it rests in, and
+notes on single images. The record explains and the images decide (evidence.py), so it is written after them. It is
+checked through and through when it is read, since crashes and people edit files too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from lifecycle import names
+from lifecycle.config import (
+    DEFAULT_CONFIG,
+    VolumeConfig,
+    check_config,
+    check_format,
+    typed,
+    volume_config,
+)
+from lifecycle.errors import InvalidConfig, LifecycleError, NewerFormat
+from lifecycle.states import AT_REST, State
+
+FORMAT = 1
+MAX_BYTES = 4 * 1024 * 1024
+"""Bytes. A record is a few hundred; one larger than this is none of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is known of one image beyond its file: only what differs from a plain commit is written.
+
+    Attributes:
+        cause: what made it; None if that is not known.
+        pinned: whether retention leaves it alone.
+        label: a person's words for it.
+    """
+
+    cause: str | None = "commit"
+    pinned: bool = False
+    label: str | None = None
+
+
+PLAIN = Note()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A volume's record.
+
+    Attributes:
+        config: how it is set up.
+        current: the number of the current image; None of a disposable, which has none.
+        at: when the current image was made (UTC); None if not known.
+        next: the next number to give.
+        rest: the label of the state it rests in.
+        notes: what is known of images, by number.
+        begun: the source's number that the working image of a disposable was made from.
+    """
+
+    config: VolumeConfig = DEFAULT_CONFIG
+    current: int | None = None
+    at: datetime | None = None
+    next: int = 1
+    rest: State = State.CREATED
+    notes: Mapping[int, Note] = field(default_factory=lambda: MappingProxyType({}))
+    begun: int | None = None
+
+    def note(self, number: int) -> Note:
+        """Return what is known of the image of that number."""
+        return self.notes.get(number, PLAIN)
+
+    def with_note(self, number: int, note: Note) -> Record:
+        """Return the record with this note; a plain one is left out."""
+        notes = {**self.notes, number: note}
+        if note == PLAIN:
+            del notes[number]
+        return dataclasses.replace(self, notes=MappingProxyType(notes))
+
+    def without_notes(self, numbers: frozenset[int]) -> Record:
+        """Return the record without the notes on these numbers."""
+        kept = {number: note for number, note in self.notes.items() if number not in numbers}
+        return dataclasses.replace(self, notes=MappingProxyType(kept))
+
+
+def write(record: Record) -> bytes:
+    """Return the record as its file holds it (JSON)."""
+    document = {
+        "format": FORMAT,
+        "config": _without_defaults(record.config, DEFAULT_CONFIG),
+        "current": record.current,
+        "at": names.format_time(record.at) if record.at else None,
+        "next": record.next,
+        "rest": record.rest,
+        "begun": record.begun,
+        "notes": {
+            str(number): _without_defaults(note, PLAIN)
+            for number, note in sorted(record.notes.items())
+        },
+    }
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def read(where: str, content: bytes) -> Record:
+    """Read a record.
+
+    Raises:
+        InvalidConfig: it cannot be understood, with the reason.
+        NewerFormat: a newer version wrote it.
+    """
+    try:
+        document = json.loads(content.decode(), object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise InvalidConfig(where, f"is not a record: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidConfig(where, "is not a record: it is not a JSON object")
+    check_format(where, document.get("format"), FORMAT)
+    try:
+        return _record(where, document)
+    except NewerFormat:
+        raise
+    except (LifecycleError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise InvalidConfig(where, f"is not a record: {error}") from error
+
+
+def _record(where: str, document: dict[str, Any]) -> Record:
+    config = check_config(where, volume_config(where, **_mapping(document["config"])))
+    current = document["current"]
+    if current is not None:
+        current = _number(current)
+    begun = document.get("begun")
+    rest = State(document["rest"])
+    if rest not in AT_REST:
+        raise ValueError(f"a volume does not rest in {rest}")
+    at = document.get("at")
+    moment = names.parse_time(at) if at is not None else None
+    if at is not None and moment is None:
+        raise ValueError(f"{at!r} is not a time")
+    following = _number(document["next"])
+    if current is not None and following <= current:
+        raise ValueError("the next number is not above the current one")
+    return Record(
+        config=config,
+        current=current,
+        at=moment,
+        next=following,
+        rest=rest,
+        notes=MappingProxyType(
+            {
+                _number(int(number)): typed(where, Note, _mapping(note))
+                for number, note in _mapping(document.get("notes", {})).items()
+            }
+        ),
+        begun=None if begun is None else _number(begun),
+    )
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _mapping(found: Any) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise TypeError(f"{type(found).__name__} where an object belongs")
+    return found
+
+
+def _number(found: Any) -> int:
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise TypeError(f"{found!r:.40} is not a number")
+    if not 0 <= found <= names.MAX_NUMBER:
+        raise ValueError(f"{found!r:.40} is not the number of a revision")
+    return found
+
+
+def _without_defaults(value: Any, default: Any) -> dict[str, Any]:
+    found = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    return {name: one for name, one in found.items() if one != getattr(default, name)}
