@@ -1,0 +1,377 @@
+"""Durable file operations: the one module that talks to the kernel.
+
+Why this is hard. A file system may keep the name of a file and lose its content, may replay a rename and not the
+one before it, and gives no way to replace a file by an unnamed one. So everything is built from a few operations
+whose order is fixed here:
+
+- New content is written to a `Draft`, a file without a name. `Draft.publish` makes the content durable first and
+  only then gives it the name; `Draft.replace` does the same over an existing name, by way of a temporary one.
+- Names are durable only after `Directory.sync`. The caller says when, since one sync can serve many names.
+- Every name is relative to an open `Directory`, reached without following a symbolic link; only regular files are
+  ever opened.
+
+Every operation that changes something is logged at INFO with both names quoted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import secrets
+import stat
+import time
+from types import TracebackType
+
+from lifecycle.errors import ForeignFile
+
+log = logging.getLogger("lifecycle.files")
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+
+NO_REFLINKS = frozenset(
+    {errno.EBADF, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS}
+)
+"""What FICLONE answers where it cannot clone. Every other error is a real failure."""
+
+_WRITE_BIT_ELSEWHERE = ("alpha", "mips", "ppc", "sparc")
+"""Machines on which an ioctl that writes is numbered with another bit (asm/ioctl.h)."""
+FICLONE = 0x80049409 if os.uname().machine.startswith(_WRITE_BIT_ELSEWHERE) else 0x40049409
+LOOP_SET_CAPACITY = 0x4C07
+"""From linux/loop.h: look at the backing file's size again."""
+
+
+class Directory:
+    """An open directory; every name given to its methods is a plain name in it.
+
+    Attributes:
+        path: for messages only.
+        fd: the descriptor.
+    """
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, fd: int, path: str) -> None:
+        self.fd = fd
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str) -> Directory:
+        """Open a directory by its path; here a symbolic link is followed, as it is the user's own choice.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
+
+    def child(self, relative: str, *, create: bool = False) -> Directory:
+        """Open a directory below this one, step by step and without following symbolic links.
+
+        Args:
+            relative: plain names with `/` between.
+            create: make the missing ones (mode 0700), durably.
+
+        Raises:
+            FileNotFoundError: there is none, and `create` is not set.
+            ForeignFile: a step is no directory.
+        """
+        here = Directory(os.dup(self.fd), self.path)
+        try:
+            for part in relative.split("/"):
+                there = here._step(part, create=create)
+                here.close()
+                here = there
+        except BaseException:
+            here.close()
+            raise
+        return here
+
+    def _step(self, part: str, *, create: bool) -> Directory:
+        if create:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, DIRECTORY_MODE, dir_fd=self.fd)
+                log.info("made directory %r", self._at(part))
+                self.sync()
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return Directory(os.open(part, flags, dir_fd=self.fd), self._at(part))
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+                raise ForeignFile(self._at(part), "not a directory") from error
+            raise
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.fd)
+
+    def __enter__(self) -> Directory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _at(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+    # ------------------------------------------------------------ looking
+
+    def entries(self) -> list[os.DirEntry[str]]:
+        """Return what is in the directory, in no order."""
+        with os.scandir(self.fd) as found:
+            return list(found)
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Return the file's status, of a symbolic link itself; None if there is no such name."""
+        try:
+            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def open_file(self, name: str, *, writable: bool = False) -> int:
+        """Open a regular file and return its descriptor.
+
+        Raises:
+            ForeignFile: it is a symbolic link, a device, a pipe, a directory.
+            FileNotFoundError: it is not there.
+        """
+        flags = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        try:
+            fd = os.open(name, flags | (os.O_RDWR if writable else os.O_RDONLY), dir_fd=self.fd)
+        except OSError as error:
+            kind = {
+                errno.ELOOP: "a symbolic link",
+                errno.ENXIO: "a socket or device",
+                errno.EISDIR: "a directory",
+            }.get(error.errno or 0)
+            if kind is None:
+                raise
+            raise ForeignFile(self._at(name), kind) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ForeignFile(self._at(name), "not a regular file")
+        return fd
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Return a small file's content, at most `limit` bytes and one more."""
+        with os.fdopen(self.open_file(name), "rb") as file:
+            return file.read(limit + 1)
+
+    # ------------------------------------------------------------ changing
+
+    def link(self, old: str, new: str) -> None:
+        """Give the file a second name.
+
+        Raises:
+            FileExistsError: the name is taken.
+        """
+        os.link(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
+        log.info("linked %r to %r", self._at(old), self._at(new))
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename a file, over what bears the new name."""
+        os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        log.info("renamed %r to %r", self._at(old), self._at(new))
+
+    def remove(self, name: str) -> bool:
+        """Remove a name; return whether it was there."""
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except FileNotFoundError:
+            return False
+        log.info("removed %r", self._at(name))
+        return True
+
+    def remove_directory(self, relative: str) -> bool:
+        """Remove an empty directory below this one; return False if it is not empty or not there."""
+        try:
+            os.rmdir(relative, dir_fd=self.fd)
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY}:
+                return False
+            raise
+        log.info("removed directory %r", self._at(relative))
+        return True
+
+    def sync(self) -> None:
+        """Make the names in this directory durable."""
+        os.fsync(self.fd)
+
+    def draft(self, name: str) -> Draft:
+        """Return a new empty file (mode 0600) that has no name yet; `name` is the one it is meant to get."""
+        flags = os.O_RDWR | os.O_CLOEXEC
+        try:
+            return Draft(self, os.open(".", flags | os.O_TMPFILE, FILE_MODE, dir_fd=self.fd), None)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
+                raise
+        # a file system without unnamed files (NFS): a temporary name does it
+        temporary = temporary_name(name)
+        exclusive = flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        return Draft(self, os.open(temporary, exclusive, FILE_MODE, dir_fd=self.fd), temporary)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a small file's content in one step: a reader sees the old or the new, never a part."""
+        with self.draft(name) as draft:
+            write_all(draft.fd, content)
+            draft.replace(name)
+
+
+def temporary_name(name: str) -> str:
+    """Return a name for the moment before a file gets the name it is meant to have."""
+    return f"{name}~{secrets.token_hex(4)}"
+
+
+class Draft:
+    """A file on its way to a name. Left without one, it vanishes.
+
+    Attributes:
+        fd: the descriptor, open for reading and writing.
+    """
+
+    __slots__ = ("_directory", "_temporary", "fd")
+
+    def __init__(self, directory: Directory, fd: int, temporary: str | None) -> None:
+        self._directory = directory
+        self._temporary = temporary
+        self.fd = fd
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self.fd)
+        if self._temporary is not None:
+            self._directory.remove(self._temporary)
+
+    def publish(self, name: str) -> None:
+        """Make the content durable, then give it the name. `Directory.sync` makes the name durable.
+
+        Raises:
+            FileExistsError: the name is taken.
+        """
+        os.fsync(self.fd)
+        self._name(name)
+
+    def replace(self, name: str) -> None:
+        """Make the content durable, then let it replace what bears the name."""
+        os.fsync(self.fd)
+        if self._temporary is None:
+            temporary = temporary_name(name)
+            self._name(temporary)
+            self._temporary = temporary
+        self._directory.rename(self._temporary, name)
+        self._temporary = None
+
+    def _name(self, name: str) -> None:
+        source = self._temporary or f"/proc/self/fd/{self.fd}"
+        directory = self._directory
+        # with a directory's descriptor Python calls linkat(), which can follow the link in /proc
+        os.link(
+            source,
+            name,
+            src_dir_fd=directory.fd,
+            dst_dir_fd=directory.fd,
+            follow_symlinks=self._temporary is None,
+        )
+        log.info("linked a new file to %r", f"{directory.path}/{name}")
+
+
+# ---------------------------------------------------------------- content
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Write all of it where the descriptor stands."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def reflink(source: int, target: int) -> bool:
+    """Let the target share all of the source's blocks; return False where that cannot be done.
+
+    Raises:
+        OSError: it can be done and failed (no space, an input/output error…).
+    """
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+    except OSError as error:
+        if error.errno in NO_REFLINKS:
+            return False
+        raise
+    return True
+
+
+def has_reflinks(directory: Directory) -> bool:
+    """Tell whether files in this directory can share blocks, by trying it.
+
+    Raises:
+        OSError: the directory cannot be written to, or trying failed for another reason.
+    """
+    with directory.draft("probe") as source, directory.draft("probe") as target:
+        os.write(source.fd, b"probe" * 1000)
+        return reflink(source.fd, target.fd)
+
+
+# ---------------------------------------------------------------- who uses it
+
+
+def is_open_elsewhere(fd: int) -> bool | None:
+    """Tell whether anything but this descriptor has the file open; None if the kernel will not say.
+
+    A write lease is granted only to the one who has the file open alone; loop devices and other machines' openings
+    through this kernel count. It is given back at once. Should someone open the file in that moment, the kernel
+    sends a signal: SIGURG, which does nothing, instead of SIGIO, which kills.
+    """
+    import signal  # noqa: PLC0415 - slow to load, and most commands do without
+
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}:
+            return None
+        raise
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def tell_loop_device(device: str) -> None:
+    """Let a loop device see that its file has another size."""
+    fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, LOOP_SET_CAPACITY)
+    finally:
+        os.close(fd)
+
+
+# ---------------------------------------------------------------- locking
+
+
+def lock(directory: Directory, timeout: float) -> bool:
+    """Lock the directory until it is closed; return False if that took longer than `timeout` seconds.
+
+    The kernel frees the lock when the process ends, however it ends.
+    """
+    waited, pause = 0.0, 0.001
+    while True:
+        try:
+            fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waited >= timeout:
+                return False
+            # the pauses are added up, not read off a clock: clocks may be frozen, or jump
+            time.sleep(pause)
+            waited += pause
+            pause = min(pause * 2, 0.05)
+        else:
+            return True

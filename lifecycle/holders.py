@@ -1,0 +1,83 @@
+"""Who holds a file open: processes from /proc, loop devices from /sys. Linux only, and best as root."""
+
+from __future__ import annotations
+
+import glob
+import os
+
+from lifecycle.errors import Holder
+
+Identity = tuple[int, int]
+"""A file's device and inode."""
+
+
+def identity(status: os.stat_result) -> Identity:
+    """Return what tells this file from every other."""
+    return status.st_dev, status.st_ino
+
+
+def find(asking: int) -> tuple[Holder, ...]:
+    """Return who holds open the file that this descriptor is open for, as far as this process may see them.
+
+    The descriptor itself is left out; other descriptors of this process count.
+    """
+    file = identity(os.fstat(asking))
+    own = str(os.getpid()), str(asking)
+    processes = [
+        Holder(_command(pid), int(pid))
+        for pid in filter(str.isdecimal, os.listdir("/proc"))
+        if _refers(f"/proc/{pid}/fd", file, skip=own[1] if pid == own[0] else None)
+        or _refers(f"/proc/{pid}/map_files", file)  # mapped, and perhaps closed since
+    ]
+    return (*processes, *(Holder(device) for device in loop_devices(file)))
+
+
+def loop_devices(file: Identity) -> list[str]:
+    """Return the paths of the loop devices that are made of this file."""
+    found = []
+    for backing in glob.glob("/sys/block/loop*/loop/backing_file"):
+        try:
+            with open(backing, encoding="utf-8", errors="surrogateescape") as name:
+                path = name.read().rstrip("\n")
+            if identity(os.stat(path)) == file:
+                found.append("/dev/" + backing.split("/")[3])
+        except OSError:
+            continue  # it was detached, or its file removed, meanwhile
+    return sorted(found)
+
+
+def lock_holders(file: Identity) -> tuple[Holder, ...]:
+    """Return the processes that hold a lock (flock) on the file or directory."""
+    found = []
+    with open("/proc/locks", encoding="ascii", errors="replace") as locks:
+        for line in locks:
+            # 1: FLOCK  ADVISORY  WRITE 4242 00:2d:1234 0 EOF (proc(5)); one who waits has `->`
+            fields = line.split()
+            if "FLOCK" not in fields[1:2] or not fields[5].endswith(f":{file[1]}"):
+                continue
+            pid = int(fields[4])
+            found.append(Holder(_command(pid), pid))
+    return tuple(found)
+
+
+def _refers(directory: str, file: Identity, skip: str | None = None) -> bool:
+    """Tell whether a link in the directory of /proc leads to the file."""
+    try:
+        links = os.listdir(directory)
+    except OSError:
+        return False  # the process ended, or is not ours to see
+    for link in links:
+        try:
+            if link != skip and identity(os.stat(f"{directory}/{link}")) == file:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _command(pid: int | str) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as name:
+            return name.read().strip()
+    except OSError:
+        return "a process that has ended"
