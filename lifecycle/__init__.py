@@ -1,0 +1,67 @@
+"""Undoable disks for virtual machines.
+
+    from lifecycle import Pool, State
+    pool = Pool.create("/srv/vms", keep="last 5, 7 daily")
+    disk = pool.create_volume("ci-42/root", size="10G")
+    disk.start()                 # the VM opens disk.path
+    disk.stop()                  # what it wrote is revision 1 of the volume, if it wrote
+    disk.revert()                # and gone again; disk.revert(to=1) brings it back
+
+See `Pool` and `Volume` for what can be done, `events` for the signals, `policies` for retention, `errors` for what
+can be raised, `states` for the rulebook.
+"""
+
+from lifecycle import errors, events, policies
+from lifecycle.change import Change, Revision
+from lifecycle.config import CrashPolicy, Kind
+from lifecycle.errors import (
+    InUse,
+    InvalidConfig,
+    InvalidName,
+    InvalidPolicy,
+    InvalidSize,
+    LifecycleError,
+    Locked,
+    NoReflinks,
+    NoSuchRevision,
+    NoSuchVolume,
+    NotAPool,
+    Refused,
+    StorageFailed,
+    Vetoed,
+)
+from lifecycle.pool import Pool
+from lifecycle.states import Event, State
+from lifecycle.vm import VM
+from lifecycle.volume import Volume
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VM",
+    "Change",
+    "CrashPolicy",
+    "Event",
+    "InUse",
+    "InvalidConfig",
+    "InvalidName",
+    "InvalidPolicy",
+    "InvalidSize",
+    "Kind",
+    "LifecycleError",
+    "Locked",
+    "NoReflinks",
+    "NoSuchRevision",
+    "NoSuchVolume",
+    "NotAPool",
+    "Pool",
+    "Refused",
+    "Revision",
+    "State",
+    "StorageFailed",
+    "Vetoed",
+    "Volume",
+    "errors",
+    "events",
+    "policies",
+]

@@ -1,0 +1,249 @@
+"""What a backend must do, and be able to tell.
+
+A backend keeps the images of one pool. It does two things:
+
+- It **acts**: `connect` subscribes it to the imperative signal of each event, for its pool alone. By then the event
+  has been allowed by the rulebook, announced without objection, and the VM is locked. The method does it and
+  returns when it is durable; if it raises, the transition has failed and the volume is looked at again.
+- It **tells**: `look` and the others take no lock, never wait and change nothing.
+
+The life of a volume as a backend sees it: `create` makes the empty image, number 0. `start` makes a working image
+from the current one (or the source's) that can be told from a written one without comparing content. `commit`
+makes the working image current in one step, under the number announced, and what was current a revision.
+`revert` makes a revision current, or drops the working image. Revisions and the current image never change.
+A number is never given twice, whatever crashes and whatever is pruned.
+
+`tests/conformance` runs on every backend and says the same in code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from lifecycle.config import DEFAULT_CONFIG, CrashPolicy, VolumeConfig
+from lifecycle.record import Note
+from lifecycle.states import AT_REST, State
+
+if TYPE_CHECKING:
+    from lifecycle.change import Change, Revision
+    from lifecycle.errors import Holder
+    from lifecycle.pool import Pool
+    from lifecycle.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A volume at one moment. It answers the rulebook's conditions too.
+
+    Attributes:
+        state: the state it is in.
+        config: how it is set up.
+        on_crash: the crash policy in force, its own or the pool's.
+        rest: where it rests, or rested before it was started.
+        current: the number of its current image; None if it has none.
+        next: the number that the next image gets.
+        numbers: its revisions, lowest first, without 0.
+        size: bytes the working image holds, or the current one at rest; None if not known.
+        begun: the source's number that a running disposable's working image was made from.
+        differs: whether there is a working image that differs from what it was made from.
+        damage: what is wrong with it, in the state `damaged`.
+    """
+
+    state: State = State.ABSENT
+    config: VolumeConfig = DEFAULT_CONFIG
+    on_crash: CrashPolicy = CrashPolicy.RESUME
+    rest: State = State.CREATED
+    current: int | None = None
+    next: int = 1
+    numbers: tuple[int, ...] = ()
+    size: int | None = None
+    begun: int | None = None
+    differs: bool = False
+    damage: str | None = None
+
+    # the rulebook's conditions (states.CONDITIONS)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a left-over working image is used again."""
+        return self.on_crash is CrashPolicy.RESUME
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether nothing was written to the working image."""
+        return not self.differs
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it has content of its own."""
+        return self.config.save_on_stop
+
+    @property
+    def saves(self) -> bool:
+        """Whether what the VM writes is kept."""
+        return self.config.save_on_stop and self.config.rw
+
+    @property
+    def owns(self) -> bool:
+        """Whether it has images of its own at rest."""
+        return self.config.source is None
+
+    @property
+    def rested_created(self) -> bool:
+        """Whether it rested in `created`."""
+        return self.rest is State.CREATED
+
+    @property
+    def rested_committed(self) -> bool:
+        """Whether it rested in `committed`."""
+        return self.rest is State.COMMITTED
+
+    @property
+    def rested_reverted(self) -> bool:
+        """Whether it rested in `reverted`."""
+        return self.rest is State.REVERTED
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it exists, is whole, and is not running."""
+        return self.state in AT_REST
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a pool has room for.
+
+    Attributes:
+        size: bytes in all; None if not known.
+        usage: bytes used, by anything; None if not known.
+        reflinks: whether images can share blocks; None if not known.
+    """
+
+    size: int | None
+    usage: int | None
+    reflinks: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that `verify` found.
+
+    Attributes:
+        path: the file or volume it is about, relative to the pool.
+        text: what it is, and what can be done.
+        harmful: False for what is only worth knowing.
+    """
+
+    path: str
+    text: str
+    harmful: bool
+
+
+class Backend(Protocol):
+    """The protocol; see the module's text. Ids are valid names (`names.split_id`) wherever they are taken."""
+
+    driver: ClassVar[str]
+
+    def set_up(self) -> None:
+        """Check, when a pool is made, that it can be here.
+
+        Raises:
+            NoReflinks, Unsupported, OSError: it cannot.
+        """
+
+    def connect(self, pool: Pool) -> None:
+        """Subscribe each event's method to its imperative signal, for this pool alone."""
+
+    # ------------------------------------------------------------ telling
+
+    def look(self, volume_id: str) -> View:
+        """Return the volume as it is; in the state `absent` if there is none."""
+
+    def revisions(self, volume_id: str) -> tuple[Revision, ...]:
+        """Return its revisions, oldest first, without 0."""
+
+    def volume_ids(self, vm: str | None = None) -> Iterator[str]:
+        """Yield the ids of all volumes, or of one VM's, in order."""
+
+    def path(self, volume_id: str) -> str:
+        """Return the path of the working image, there or not: what a VM opens."""
+
+    def usage(self, volume_id: str) -> int:
+        """Return the bytes that its images take, those shared between them and with others counted in full."""
+
+    def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
+        """Return who holds the working image open, or the current one if there is none; empty if no one."""
+
+    def open_image(self, volume_id: str, number: int | None = None) -> int:
+        """Open the current image (or a revision) for reading and return the descriptor, the caller's to close.
+
+        Raises:
+            NoSuchRevision: it has none of that number.
+        """
+
+    def capacity(self) -> Capacity:
+        """Return what the pool has room for."""
+
+    def verify(self, vm: str | None = None) -> Iterator[Finding]:
+        """Yield what is wrong or strange in the pool, or in one VM."""
+
+    # ------------------------------------------------------------ acting outside of events; the VM is locked
+
+    def lock(self, vm: str, *, create: bool = False) -> AbstractContextManager[None]:
+        """Keep other processes from changing the VM's volumes.
+
+        Args:
+            vm: the VM.
+            create: make room for a new one; left empty it vanishes again.
+
+        Raises:
+            Locked: another process did not finish in time.
+            FileNotFoundError: there is no such VM, and `create` is not set.
+        """
+
+    def settle(self, volume_id: str) -> View:
+        """Finish or drop what a crash left half done, say so in the log, and return the volume as it is then."""
+
+    def configure(self, volume_id: str, config: VolumeConfig) -> None:
+        """Write down how the volume is set up, durably."""
+
+    def annotate(self, volume_id: str, number: int, change: Callable[[Note], Note]) -> None:
+        """Change what is known of a revision or the current image, durably."""
+
+    # ------------------------------------------------------------ acting on signals
+
+    def create(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Make the volume with `change.asked["config"]`, empty."""
+
+    def start(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Make the working image; where there is one (left over), leave it."""
+
+    def write(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Nothing, as a rule: the VM wrote."""
+
+    def release(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Drop the working image."""
+
+    def commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Make the working image current, as number `change.revision`; what was current becomes a revision."""
+
+    def checkpoint(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Make a revision `change.revision` from the working image, in use or not."""
+
+    def revert(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Drop the working image; at rest, make revision `change.revision` current, what was current a revision."""
+
+    def resize(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Give the volume `change.asked["size"]` bytes; at rest, as number `change.revision`, if one is given."""
+
+    def import_(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Make what `change.asked["content"]` (a descriptor) reads current, as number `change.revision`."""
+
+    def remove(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Remove the volume, its revisions and its record."""
+
+    def prune(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Remove revision `change.revision`."""

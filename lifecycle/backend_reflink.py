@@ -1,0 +1,408 @@
+"""The reflink backend: each event, done on files.
+
+How this works. A volume NAME of a VM is a handful of files in the VM's directory (see names.Kind). Three rules carry
+everything:
+
+- An image gets its name only when its content is durable (files.Draft).
+- Images are immutable once current, and a revision is a hard link to what was current. So a commit, a revert and
+  keeping a revision are a few directory operations at any size; only the working image is a clone.
+- One rename is the commit point (`_promote`): keep what is current under its revision's name, rename the new image
+  over it, write the record, sync the directory. A crash in between is understood by looking (evidence.py).
+
+Nothing is remembered between calls: the directory is the truth. Looking takes no lock; acting is done under the
+VM's lock, which is a flock on its directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from lifecycle import copying, events, files, holders, listing, names
+from lifecycle.backend import Capacity, Finding, View
+from lifecycle.change import Change, Revision
+from lifecycle.config import PoolConfig, VolumeConfig
+from lifecycle.errors import (
+    Holder,
+    InvalidSize,
+    Locked,
+    NoReflinks,
+    NoSuchVolume,
+    Unsupported,
+)
+from lifecycle.evidence import gather, judge
+from lifecycle.files import Directory, Draft
+from lifecycle.names import Kind
+from lifecycle.record import Note, Record
+from lifecycle.sizes import SECTOR, round_up
+from lifecycle.states import RUNNING
+from lifecycle.volume_files import VolumeFiles, revision_of, truncate
+
+if TYPE_CHECKING:
+    from lifecycle.pool import Pool
+    from lifecycle.volume import Volume
+
+log = logging.getLogger("lifecycle.backend")
+
+_READ_ONLY = 0o400
+_CLONE_ATTEMPTS = 100
+
+
+class ReflinkBackend:
+    """Volumes as files on a file system with reflinks (XFS, btrfs), or as sparse copies where that was accepted."""
+
+    driver: ClassVar[str] = "reflink"
+
+    def __init__(self, path: str, config: PoolConfig) -> None:
+        self._path = path
+        self._config = config
+
+    def set_up(self) -> None:
+        """Check that the directory can be written to, and has reflinks or does without."""
+        with Directory.open(self._path) as root:
+            if not files.has_reflinks(root) and self._config.setup_check:
+                raise NoReflinks(self._path)
+
+    def connect(self, pool: Pool) -> None:
+        """Subscribe to the imperative signals of this pool."""
+        for event, tenses in events.EVENTS.items():
+            method = getattr(self, "import_" if event == "import" else event)
+            tenses.done.connect(method, sender=pool)
+
+    # ------------------------------------------------------------ telling
+
+    def look(self, volume_id: str) -> View:
+        """Return the volume as it is."""
+        vm, name = names.split_id(volume_id)
+        try:
+            with self._directory(vm) as directory:
+                return judge(gather(directory, name), self._config.on_crash).view
+        except FileNotFoundError:
+            return View()
+
+    def revisions(self, volume_id: str) -> tuple[Revision, ...]:
+        """Return the volume's revisions, oldest first."""
+        with self._open(volume_id) as opened:
+            return tuple(opened.revision(number) for number in opened.view.numbers)
+
+    def volume_ids(self, vm: str | None = None) -> Iterator[str]:
+        """Yield the ids of all volumes, or of one VM's, in order."""
+        with Directory.open(self._path) as root:
+            if vm is None:
+                yield from listing.volumes_below(root)
+                return
+            with contextlib.suppress(FileNotFoundError), root.child(vm) as directory:
+                yield from (f"{vm}/{name}" for name in listing.volumes_in(directory))
+
+    def path(self, volume_id: str) -> str:
+        """Return the working image's path."""
+        return f"{self._path}/{volume_id}{Kind.WORKING}"
+
+    def usage(self, volume_id: str) -> int:
+        """Return the bytes allocated to its images."""
+        with self._open(volume_id) as opened:
+            found = [*opened.images(), opened.directory.stat(opened.name + Kind.PRECACHE)]
+        return 512 * sum({one.st_ino: one.st_blocks for one in found if one is not None}.values())
+
+    def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
+        """Return who holds the volume's image open."""
+        with self._open(volume_id) as opened:
+            if not (opened.evidence.working or opened.evidence.current):
+                return ()
+            fd = opened.open_working() if opened.evidence.working else opened.open_current()
+        try:
+            in_use = files.is_open_elsewhere(fd)
+            if in_use is False:
+                return ()
+            found = holders.find(fd)
+        finally:
+            os.close(fd)
+        return found or ((Holder("a process that could not be found"),) if in_use else ())
+
+    def open_image(self, volume_id: str, number: int | None = None) -> int:
+        """Open the current image, or a revision, for reading."""
+        with self._open(volume_id) as opened:
+            if opened.record.config.source is not None:
+                return self.open_image(opened.record.config.source, number)
+            if number is None or number == opened.view.current:
+                return opened.open_current()
+            return opened.directory.open_file(opened.revision_file(number))
+
+    def capacity(self) -> Capacity:
+        """Return what the file system has room for."""
+        found = os.statvfs(self._path)
+        with Directory.open(self._path) as root:
+            try:
+                reflinks: bool | None = files.has_reflinks(root)
+            except OSError:
+                reflinks = None
+        size = found.f_blocks * found.f_frsize
+        return Capacity(size, size - found.f_bfree * found.f_frsize, reflinks)
+
+    def verify(self, vm: str | None = None) -> Iterator[Finding]:
+        """Yield what is wrong or strange."""
+        from lifecycle import verify_reflink  # noqa: PLC0415 - seldom needed
+
+        return verify_reflink.findings(self._path, vm, self._config.on_crash)
+
+    # ------------------------------------------------------------ acting outside of events
+
+    @contextlib.contextmanager
+    def lock(self, vm: str, *, create: bool = False) -> Iterator[None]:
+        """Hold the VM's lock."""
+        while True:
+            with self._directory(vm, create=create) as directory:
+                if not files.lock(directory, self._config.lock_timeout):
+                    who = holders.lock_holders(holders.identity(os.fstat(directory.fd)))
+                    raise Locked(vm, self._config.lock_timeout, who)
+                if not self._is_still(vm, directory):
+                    continue  # it was removed while we waited
+                try:
+                    yield
+                finally:
+                    if create:
+                        self._drop_empty(vm)
+                return
+
+    def settle(self, volume_id: str) -> View:
+        """Write down what the images say, where the record says otherwise."""
+        vm, name = names.split_id(volume_id)
+        with self._directory(vm) as directory:
+            evidence = gather(directory, name)
+            if evidence.newer is not None:
+                raise evidence.newer
+            judged = judge(evidence, self._config.on_crash)
+            if judged.findings:
+                log.warning("%s: recovered: %s", volume_id, "; ".join(judged.findings))
+                VolumeFiles(directory, volume_id, evidence, judged).write(judged.record)
+                directory.sync()
+            return judged.view
+
+    def configure(self, volume_id: str, config: VolumeConfig) -> None:
+        """Write down how the volume is set up."""
+        with self._open(volume_id) as opened:
+            opened.write(dataclasses.replace(opened.record, config=config))
+            opened.directory.sync()
+
+    def annotate(self, volume_id: str, number: int, change: Callable[[Note], Note]) -> None:
+        """Change what is known of an image."""
+        with self._open(volume_id) as opened:
+            note = change(opened.record.note(number))
+            opened.write(opened.record.with_note(number, note))
+            opened.directory.sync()
+
+    # ------------------------------------------------------------ events
+
+    def create(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """Make the record, then the empty image: it is the image that makes the volume be."""
+        config: VolumeConfig = change.asked["config"]
+        with self._open(volume.id) as opened:
+            opened.clear()
+            owns = config.source is None
+            with opened.draft() as draft:
+                if owns:
+                    truncate(draft.fd, config.size or 0)
+                opened.write(Record(config=config, current=0 if owns else None, at=change.at))
+                opened.directory.sync()
+                if owns:
+                    draft.publish(opened.current)
+                    opened.directory.sync()
+
+    def start(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """Clone what the volume begins from into a working image; a left-over one is used as it is."""
+        with self._open(volume.id) as opened:
+            opened.clear()
+            opened.directory.remove(opened.name + Kind.PRECACHE)
+            if opened.evidence.working is not None:
+                return
+            config = opened.record.config
+            source = volume.id if config.source is None else config.source
+            origin, number = self._open_current(source)
+            try:
+                if config.source is not None:
+                    opened.write(dataclasses.replace(opened.record, begun=number))
+                with opened.draft() as draft:
+                    self._clone(pool, origin, draft, source)
+                    self._grow(draft, config)
+                    os.fchmod(draft.fd, files.FILE_MODE if config.rw else _READ_ONLY)
+                    os.utime(draft.fd, ns=(number, number))
+                    draft.publish(opened.working)
+            finally:
+                os.close(origin)
+            opened.directory.sync()
+
+    def write(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Nothing: the VM wrote."""
+
+    def release(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """Drop the working image."""
+        with self._open(volume.id) as opened:
+            opened.directory.remove(opened.working)
+            opened.directory.sync()
+
+    def commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """Make the working image durable, then current."""
+        with self._open(volume.id) as opened:
+            opened.sync_working()
+            opened.promote(opened.working, change)
+
+    def checkpoint(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Reserve the number, then clone the working image to the revision's name."""
+        with self._open(volume.id) as opened:
+            number = revision_of(change)
+            record = opened.record.with_note(number, Note(cause=change.cause))
+            opened.write(dataclasses.replace(record, next=number + 1))
+            origin = opened.open_working()
+            try:
+                with opened.draft() as draft:
+                    if not files.reflink(origin, draft.fd):
+                        self._copy_unused(pool, origin, draft, volume.id)
+                    draft.publish(names.revision_file(opened.name, number, change.at))
+            finally:
+                os.close(origin)
+            opened.directory.sync()
+
+    def revert(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """Drop the working image; or make an earlier revision current, keeping what is current as one."""
+        with self._open(volume.id) as opened:
+            if change.source in RUNNING:
+                opened.throw_away()
+            else:
+                opened.go_back(change)
+
+    def resize(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Resize the working image, or the empty one, or make a current image of another size."""
+        size: int = change.asked["size"]
+        with self._open(volume.id) as opened:
+            if change.source in RUNNING:
+                opened.resize_working(size)
+                return
+            opened.clear()
+            with opened.draft() as draft:
+                if change.revision is not None:
+                    self._clone_current(pool, opened, draft)
+                truncate(draft.fd, size)
+                if change.revision is not None:
+                    opened.promote_draft(draft, change)
+                    return
+                if opened.evidence.current is not None:
+                    draft.replace(opened.current)
+            config = dataclasses.replace(opened.record.config, size=size)
+            opened.write(dataclasses.replace(opened.record, config=config, rest=change.dest))
+            opened.directory.sync()
+
+    def import_(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Read the content into a new image, then make it current."""
+        content: int = change.asked["content"]
+        name = change.asked["name"]
+        with self._open(volume.id) as opened, opened.draft() as draft:
+            if files.reflink(content, draft.fd):
+                log.info("reflinked %r to %r", name, volume.id)
+            else:
+                copying.copy(content, draft.fd, _progress(pool, f"import {volume.id}"))
+                log.info("copied %r to %r", name, volume.id)
+            length = os.fstat(draft.fd).st_size
+            if length == 0:
+                raise InvalidSize(0, f"{name} is empty")
+            if length % SECTOR:
+                truncate(draft.fd, round_up(length))
+            opened.promote_draft(draft, change)
+
+    def remove(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """Remove the volume's files, and the VM's directory if nothing else is in it."""
+        with self._open(volume.id) as opened:
+            opened.remove()
+        self._drop_empty(names.split_id(volume.id)[0])
+
+    def prune(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """Remove the revision's name, then what the record says of it."""
+        with self._open(volume.id) as opened:
+            number = revision_of(change)
+            opened.directory.remove(opened.revision_file(number))
+            if number in opened.record.notes:
+                opened.write(opened.record.without_notes(frozenset({number})))
+            opened.directory.sync()
+
+    # ------------------------------------------------------------ steps of events
+
+    def _directory(self, vm: str, *, create: bool = False) -> Directory:
+        with Directory.open(self._path) as root:
+            return root.child(vm, create=create)
+
+    @contextlib.contextmanager
+    def _open(self, volume_id: str) -> Iterator[VolumeFiles]:
+        vm, name = names.split_id(volume_id)
+        with self._directory(vm) as directory:
+            evidence = gather(directory, name)
+            judged = judge(evidence, self._config.on_crash)
+            yield VolumeFiles(directory, volume_id, evidence, judged)
+
+    def _is_still(self, vm: str, directory: Directory) -> bool:
+        """Tell whether the VM's name still leads to the directory that was locked."""
+        try:
+            with self._directory(vm) as now:
+                return os.path.sameopenfile(now.fd, directory.fd)
+        except FileNotFoundError:
+            return False
+
+    def _drop_empty(self, vm: str) -> None:
+        """Remove the VM's directory and those above it, as far as they are empty."""
+        with Directory.open(self._path) as root:
+            while vm and root.remove_directory(vm):
+                vm = vm.rpartition("/")[0]
+
+    def _open_current(self, volume_id: str) -> tuple[int, int]:
+        """Open a volume's current image, lock or no lock; return the descriptor and the image's number."""
+        for _attempt in range(_CLONE_ATTEMPTS):
+            try:
+                with self._open(volume_id) as opened:
+                    current, number = opened.evidence.current, opened.view.current
+                    if current is None or number is None:
+                        break
+                    fd = opened.open_current()
+            except FileNotFoundError:
+                break
+            if os.fstat(fd).st_ino == current.st_ino:
+                return fd, number
+            os.close(fd)  # a commit went on meanwhile
+        raise NoSuchVolume(volume_id, self._path)
+
+    def _clone(self, pool: Pool, origin: int, draft: Draft, what: str) -> None:
+        """Let the draft share the origin's blocks; where that cannot be and was accepted, copy."""
+        if files.reflink(origin, draft.fd):
+            log.info("reflinked the current image of %r", what)
+            return
+        if self._config.setup_check:
+            raise NoReflinks(self._path)
+        copying.copy(origin, draft.fd, _progress(pool, f"copy {what}"))
+        log.info("copied the current image of %r, as this file system has no reflinks", what)
+
+    def _clone_current(self, pool: Pool, opened: VolumeFiles, draft: Draft) -> None:
+        origin = opened.open_current()
+        try:
+            self._clone(pool, origin, draft, opened.volume_id)
+        finally:
+            os.close(origin)
+
+    def _copy_unused(self, pool: Pool, origin: int, draft: Draft, what: str) -> None:
+        if files.is_open_elsewhere(origin) is not False:
+            raise Unsupported(
+                f"{what}: a checkpoint of a running VM needs reflinks, for a copy of an image that is"
+                " being written to is not of one moment; stop the VM instead"
+            )
+        copying.copy(origin, draft.fd, _progress(pool, f"copy {what}"))
+
+    def _grow(self, draft: Draft, config: VolumeConfig) -> None:
+        """Give a disposable's working image the size it is set up with, if its source is smaller."""
+        wanted = config.size if config.source is not None else None
+        if wanted is not None and wanted > os.fstat(draft.fd).st_size:
+            truncate(draft.fd, wanted)
+
+
+def _progress(pool: Pool, text: str) -> copying.Progress | None:
+    return None if pool.on_progress is None else functools.partial(pool.on_progress, text)

@@ -1,0 +1,313 @@
+"""What a volume's files say: which state it is in, and what a crash left half done.
+
+How this works. `gather` reads a VM's directory for one volume, without a lock; `judge` is a pure function from what
+was found to the volume's `View` and to the record as it should be. The images decide, the record explains. A crash
+can fall between the one rename that makes an image current and the writing of the record, so:
+
+- the current image is the same file as revision N: current is N (a revert happened, if the record says otherwise);
+- the current image is no revision, but the number that the record calls current is on file as one: the image is
+  new, a commit happened, and its number is the one the record gives next;
+- else the record is right.
+
+The working image bears, as its modification time, the number of the image it was cloned from, in nanoseconds since
+1970, until someone writes to it: then the kernel sets a real time. So "written?" is one comparison.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from lifecycle import names
+from lifecycle import record as records
+from lifecycle.backend import View
+from lifecycle.config import CrashPolicy
+from lifecycle.errors import ForeignFile, InvalidConfig, NewerFormat
+from lifecycle.files import Directory
+from lifecycle.names import FileName, Kind
+from lifecycle.record import Record
+from lifecycle.states import State
+
+_ATTEMPTS = 100
+"""How often to read again when a transition went on meanwhile. Each takes microseconds, a transition longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionFile:
+    """A revision as the directory lists it."""
+
+    file: str
+    number: int
+    at: datetime
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was found of one volume.
+
+    Attributes:
+        name: the volume's NAME.
+        current, working: the images' status; None where there is none.
+        revisions: those on file, 0 too, by number.
+        leftovers: temporary files of no worth.
+        record: the record; None if there is none or it cannot be read.
+        damage: what makes the volume unusable as it is.
+        newer: the complaint that a newer version wrote the record, which must then be left as it is.
+    """
+
+    name: str
+    current: os.stat_result | None = None
+    working: os.stat_result | None = None
+    revisions: Mapping[int, RevisionFile] = field(default_factory=dict)
+    leftovers: tuple[str, ...] = ()
+    record: Record | None = None
+    damage: str | None = None
+    newer: NewerFormat | None = None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there is any image."""
+        return bool(self.current or self.working or self.revisions)
+
+    def file(self, kind: str) -> str:
+        """Return the name of the volume's file of that kind."""
+        return self.name + kind
+
+    def current_on_file(self) -> RevisionFile | None:
+        """Return the revision that is the same file as the current image."""
+        if self.current is None:
+            return None
+        return next(
+            (one for one in self.revisions.values() if one.inode == self.current.st_ino), None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What to make of the evidence.
+
+    Attributes:
+        view: the volume.
+        record: the record as it should be.
+        findings: what a crash left half done, in words; empty if the record is right.
+    """
+
+    view: View
+    record: Record
+    findings: tuple[str, ...] = ()
+
+
+def gather(directory: Directory, name: str) -> Evidence:
+    """Read what there is of one volume, as of one moment, without a lock."""
+    for _attempt in range(_ATTEMPTS):
+        before = _marks(directory, name)
+        evidence = _gather(directory, name)
+        if _marks(directory, name) == before:
+            break
+    return evidence
+
+
+def _marks(directory: Directory, name: str) -> tuple[object, ...]:
+    """Return what no transition leaves as it was."""
+    found = (directory.stat(name + kind) for kind in (Kind.RECORD, Kind.CURRENT, Kind.WORKING))
+    return tuple(one and (one.st_ino, one.st_ctime_ns, one.st_nlink) for one in found)
+
+
+def _gather(directory: Directory, name: str) -> Evidence:
+    revisions: dict[int, RevisionFile] = {}
+    leftovers = []
+    for entry in directory.entries():
+        # a cheap test first: most files of a directory are another volume's
+        parsed = names.parse_file(entry.name) if entry.name.startswith(name) else None
+        if parsed is None or parsed.volume != name:
+            continue
+        if parsed.kind == Kind.REVISION:
+            if entry.is_file(follow_symlinks=False):
+                _keep(revisions, entry, parsed)
+        elif parsed.kind == Kind.LEFTOVER:
+            leftovers.append(entry.name)
+    damage, record, newer = None, None, None
+    try:
+        record = _read_record(directory, name)
+    except NewerFormat as error:
+        damage, newer = str(error), error
+    except (InvalidConfig, ForeignFile) as error:
+        damage = f"its record cannot be read: {error}"
+    images = {}
+    for kind in (Kind.CURRENT, Kind.WORKING):
+        status = directory.stat(name + kind)
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            damage, status = f"{name}{kind} is not a regular file", None
+        images[kind] = status
+    return Evidence(
+        name=name,
+        current=images[Kind.CURRENT],
+        working=images[Kind.WORKING],
+        revisions=revisions,
+        leftovers=tuple(leftovers),
+        record=record,
+        damage=damage,
+        newer=newer,
+    )
+
+
+def _keep(revisions: dict[int, RevisionFile], entry: os.DirEntry[str], parsed: FileName) -> None:
+    """Enter a revision; of two with one number, which nothing here makes, the one made later counts."""
+    if parsed.number is None or parsed.at is None:
+        return
+    found = RevisionFile(entry.name, parsed.number, parsed.at, entry.inode())
+    known = revisions.get(parsed.number)
+    if known is None or known.at < found.at:
+        revisions[parsed.number] = found
+
+
+def _read_record(directory: Directory, name: str) -> Record | None:
+    file = name + Kind.RECORD
+    try:
+        content = directory.read(file, records.MAX_BYTES)
+    except FileNotFoundError:
+        return None
+    where = f"{directory.path}/{file}"
+    if len(content) > records.MAX_BYTES:
+        raise InvalidConfig(where, "is larger than any record")
+    return records.read(where, content)
+
+
+# ---------------------------------------------------------------- judging
+
+
+def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
+    """Return what the evidence means; `on_crash` is the pool's crash policy."""
+    record = evidence.record
+    if evidence.damage is not None:
+        return _damaged(evidence, on_crash, evidence.damage)
+    if record is None:
+        if not evidence.has_images:
+            return Judgement(View(), Record())
+        record = _found_without_record(evidence)
+    elif record.config.source is None and not evidence.has_images:
+        return Judgement(View(), record)  # a crash while it was made or removed
+    if record.config.source is not None:
+        return Judgement(_disposable(evidence, record, on_crash), record)
+    if evidence.current is None:
+        return _damaged(evidence, on_crash, f"its current image {evidence.name}.img is missing")
+    record, findings = _settled(evidence, record)
+    return Judgement(_with_own_image(evidence, record, on_crash), record, findings)
+
+
+def _found_without_record(evidence: Evidence) -> Record:
+    """Return the record that an image without one gets: a persistent volume with default configuration."""
+    known = evidence.current_on_file()
+    highest = max(evidence.revisions, default=0)
+    current = known.number if known else highest + 1
+    return Record(
+        current=current,
+        at=known.at if known else _made_at(evidence.current),
+        next=max(current, highest) + 1,
+        rest=State.REVERTED if known else State.COMMITTED,
+    )
+
+
+def _made_at(status: os.stat_result | None) -> datetime | None:
+    """Return when an image that no one told us of was made: when it was last written."""
+    return datetime.fromtimestamp(int(status.st_mtime), UTC) if status is not None else None
+
+
+def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...]]:
+    """Return the record as the images say it should be, and what was found."""
+    findings = []
+    known = evidence.current_on_file()
+    highest = max(evidence.revisions, default=0)
+    if record.next <= highest:
+        record = dataclasses.replace(record, next=highest + 1)
+        findings.append(f"revision {highest} is newer than the record")
+    if known is not None:
+        if known.number != record.current:
+            findings.append(f"a revert to {known.number} had happened")
+            record = dataclasses.replace(
+                record, current=known.number, at=known.at, rest=State.REVERTED
+            )
+    elif record.current in evidence.revisions or record.current is None:
+        findings.append(f"a commit of {record.next} had happened")
+        record = dataclasses.replace(
+            record,
+            current=record.next,
+            at=_made_at(evidence.current),
+            next=record.next + 1,
+            rest=State.COMMITTED,
+        )
+    return record, tuple(findings)
+
+
+def _with_own_image(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
+    image = evidence.working or evidence.current
+    differs = evidence.working is not None and evidence.working.st_mtime_ns != record.current
+    return View(
+        state=_state(evidence, record, differs=differs),
+        config=record.config,
+        on_crash=record.config.on_crash or on_crash,
+        rest=record.rest,
+        current=record.current,
+        next=record.next,
+        numbers=_listed(evidence, record),
+        size=image.st_size if image else None,
+        differs=differs,
+    )
+
+
+def _disposable(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
+    differs = evidence.working is not None and evidence.working.st_mtime_ns != record.begun
+    return View(
+        state=_state(evidence, record, differs=differs),
+        config=record.config,
+        on_crash=record.config.on_crash or on_crash,
+        rest=record.rest,
+        next=record.next,
+        size=evidence.working.st_size if evidence.working else None,
+        begun=record.begun if evidence.working else None,
+        differs=differs,
+    )
+
+
+def _damaged(evidence: Evidence, on_crash: CrashPolicy, damage: str) -> Judgement:
+    """Return what can still be said of a volume whose files do not make a whole one."""
+    record = evidence.record or _found_without_record(evidence)
+    highest = max(evidence.revisions, default=0)
+    record = dataclasses.replace(record, next=max(record.next, highest + 1))
+    view = View(
+        state=State.DAMAGED,
+        config=record.config,
+        on_crash=record.config.on_crash or on_crash,
+        rest=record.rest,
+        next=record.next,
+        numbers=tuple(sorted(set(evidence.revisions) - {0})),
+        damage=damage,
+    )
+    return Judgement(view, record)
+
+
+def _state(evidence: Evidence, record: Record, *, differs: bool) -> State:
+    if evidence.working is None:
+        return record.rest
+    return State.DIRTY if differs else State.STARTED
+
+
+def _listed(evidence: Evidence, record: Record) -> tuple[int, ...]:
+    """Return the revisions' numbers: without 0, and without the current image unless a revert made it current."""
+    hidden = {0} if record.rest is State.REVERTED else {0, record.current}
+    return tuple(sorted(set(evidence.revisions) - hidden))
+
+
+def leftover_files(evidence: Evidence) -> Iterable[str]:
+    """Return the names of what a crash left and no one needs."""
+    yield from evidence.leftovers
+    yield evidence.file(Kind.IMPORT)
+    known = evidence.current_on_file()
+    # a commit or resize that went no further than keeping what was current
+    if known and evidence.record and evidence.record.rest is not State.REVERTED:
+        yield known.file

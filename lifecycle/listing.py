@@ -1,0 +1,49 @@
+"""Finding volumes: a walk through the pool's directories."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from lifecycle import names
+from lifecycle.config import CrashPolicy
+from lifecycle.errors import InvalidName
+from lifecycle.evidence import gather, judge
+from lifecycle.files import Directory
+from lifecycle.names import Kind
+from lifecycle.states import State
+
+_MAKE_A_VOLUME = frozenset({Kind.CURRENT, Kind.WORKING, Kind.RECORD, Kind.REVISION})
+
+
+def volumes_below(directory: Directory, path: str = "") -> Iterator[str]:
+    """Yield the ids of the volumes in and below the directory, in order; `path` is its own in the pool."""
+    for vm, found in vms_below(directory, path):
+        yield from (f"{vm}/{name}" for name in volumes_in(found))
+
+
+def vms_below(directory: Directory, path: str = "") -> Iterator[tuple[str, Directory]]:
+    """Yield the directories that can be VMs, with their names, each open until the next is asked for."""
+    if path:
+        yield path, directory
+    below = sorted(
+        entry.name for entry in directory.entries() if entry.is_dir(follow_symlinks=False)
+    )
+    for name in below:
+        vm = f"{path}/{name}" if path else name
+        # what vanishes while we walk is not there
+        with contextlib.suppress(FileNotFoundError, InvalidName):
+            names.check_vm(vm)
+            with directory.child(name) as child:
+                yield from vms_below(child, vm)
+
+
+def volumes_in(directory: Directory) -> list[str]:
+    """Return the NAMEs of the volumes in a VM's directory, in order."""
+    parsed = (names.parse_file(entry.name) for entry in directory.entries())
+    found = {one.volume for one in parsed if one is not None and one.kind in _MAKE_A_VOLUME}
+    return sorted(name for name in found if _exists(directory, name))
+
+
+def _exists(directory: Directory, name: str) -> bool:
+    return judge(gather(directory, name), CrashPolicy.RESUME).view.state is not State.ABSENT

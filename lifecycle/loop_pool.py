@@ -1,0 +1,101 @@
+"""Pools on hosts whose file system has no reflinks: an XFS in a sparse file, mounted over the pool's directory.
+
+The file lies in the pool's own directory and is hidden by the mount; after a reboot it is what shows, and opening
+the pool mounts it again. Space that the pool frees is given back to the file system outside (`discard`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+
+from lifecycle import files
+from lifecycle.errors import InvalidSize, NotAPool, Unsupported
+from lifecycle.files import Directory
+
+IMAGE = "pool.xfs"
+MIN_SIZE = 300 * 1024 * 1024
+"""Bytes. mkfs.xfs makes nothing smaller."""
+
+_LOCK_SECONDS = 60.0
+
+
+def create(path: str, size: int) -> None:
+    """Make the file, an XFS of `size` bytes in it, and mount it over the directory.
+
+    Raises:
+        Unsupported: this user or machine cannot.
+        InvalidSize: an XFS cannot be that small, or a file that large.
+        NotAPool: the directory is not empty.
+    """
+    _require_tools()
+    if size < MIN_SIZE:
+        raise InvalidSize(size, "an XFS takes at least 300 MiB")
+    if os.listdir(path):
+        raise NotAPool(
+            path, "must be empty to become an embedded pool, which would hide what is in it"
+        )
+    image = os.path.join(path, IMAGE)
+    with Directory.open(path) as directory:
+        try:
+            with directory.draft(IMAGE) as draft:
+                os.ftruncate(draft.fd, size)
+                draft.publish(IMAGE)
+        except OSError as error:
+            if error.errno == errno.EFBIG:
+                raise InvalidSize(size, "it is more than a file can hold here") from error
+            raise NotAPool(path, f"cannot be made a pool: {error.strerror}") from error
+        try:
+            _run("mkfs.xfs", "-q", image)
+            _mount(path, image)
+        except BaseException:
+            directory.remove(IMAGE)
+            raise
+        directory.sync()
+    os.chmod(path, files.DIRECTORY_MODE)
+
+
+def mount_again(path: str) -> bool:
+    """Mount the pool's file if there is one and it is not mounted; return whether there is one.
+
+    Raises:
+        Unsupported: this user or machine cannot mount it.
+    """
+    with Directory.open(path) as directory:
+        if directory.stat(IMAGE) is None:
+            return False
+        _require_tools()
+        # two processes that find the pool unmounted must not both mount it
+        if not files.lock(directory, _LOCK_SECONDS):
+            raise Unsupported(
+                f"{path}: another process did not finish mounting it in {_LOCK_SECONDS:g} s"
+            )
+        if not os.path.ismount(path):
+            _mount(path, os.path.join(path, IMAGE))
+    return True
+
+
+def _mount(path: str, image: str) -> None:
+    _run("mount", "-t", "xfs", "-o", "loop,discard", image, path)
+
+
+def _require_tools() -> None:
+    if os.geteuid() != 0:
+        raise Unsupported("an embedded pool is mounted, which takes root; run this as root")
+    for tool, package in (("mkfs.xfs", "xfsprogs"), ("mount", "mount")):
+        if shutil.which(tool, path=_PATH) is None:
+            raise Unsupported(f"{tool} is not installed; install the package {package}")
+
+
+_PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": _PATH}
+    )
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise Unsupported(f"{command[0]} failed: {said}")

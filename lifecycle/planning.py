@@ -1,0 +1,158 @@
+"""From what was asked of a volume to the transition that does it.
+
+The rulebook says which event may happen in which state. Here is what must be known beyond that: which of a stop's
+three events it is, which number the event is about, and what concerns other volumes (a source, those that depend on
+this one) or sizes. The VM is locked while any of this runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lifecycle.errors import InvalidSize, NoSuchRevision, Refused
+from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
+from lifecycle.transition import Transition
+
+if TYPE_CHECKING:
+    from lifecycle.backend import View
+    from lifecycle.volume import Volume
+
+_SHOWN = 5
+"""How many ids an error names."""
+
+
+def plan(
+    volume: Volume,
+    event: Event,
+    *,
+    reason: str | None = None,
+    asked: dict[str, Any] | None = None,
+) -> Transition:
+    """Look at the volume and return the transition that the event is.
+
+    Raises:
+        NoSuchVolume: there is no such volume, and the event is not `create`.
+        NoSuchRevision, InvalidSize, Refused: what is asked for cannot be.
+    """
+    view = volume.pool.backend.settle(volume.id)
+    if event is not Event.CREATE:
+        volume.require(view)
+    return _transition(volume, event, view, reason, asked or {})
+
+
+def stop(volume: Volume, *, discard: bool = False, reason: str | None = None) -> Transition:
+    """Return the transition that a stop is: release, commit or revert. `write` has been fired if there was one.
+
+    Raises:
+        Refused: the volume is not running.
+    """
+    view = volume.require(volume.pool.backend.settle(volume.id))
+    if view.state not in RUNNING:
+        raise Refused(volume.id, view.state, "stop", "it is not running", allowed(view.state, view))
+    if not view.differs:
+        return _transition(volume, Event.RELEASE, view, reason, {})
+    if not volume.noticed:
+        _transition(volume, Event.WRITE, view, None, {}).run()
+    event = Event.COMMIT if view.saves and not discard else Event.REVERT
+    return _transition(volume, event, view, reason, {})
+
+
+def _transition(
+    volume: Volume, event: Event, view: View, reason: str | None, asked: dict[str, Any]
+) -> Transition:
+    state = view.state
+    if event is Event.WRITE and state is State.DIRTY and not volume.noticed:
+        state = State.STARTED  # what the files show already is noticed only now
+    if event in _CHECKS:
+        _CHECKS[event](volume, view, asked)
+    revision = _number(volume, event, view, asked)
+    return Transition(volume, event, view, state, revision=revision, reason=reason, asked=asked)
+
+
+# ---------------------------------------------------------------- which number
+
+
+def _number(volume: Volume, event: Event, view: View, asked: dict[str, Any]) -> int | None:
+    """Return the number that the event is about; the signals' docstrings say which that is."""
+    if event in {Event.COMMIT, Event.CHECKPOINT, Event.IMPORT}:
+        return view.next
+    if event in {Event.START, Event.CREATE}:
+        return view.current if event is Event.START else 0
+    if event is Event.RESIZE and view.owns and view.state in {State.COMMITTED, State.REVERTED}:
+        return view.next
+    if event is Event.REVERT and view.owns:
+        return _target(volume, view, asked.get("to"))
+    return None
+
+
+def _target(volume: Volume, view: View, to: int | None) -> int | None:
+    """Return the number to revert to; None to throw the working image away."""
+    if view.state in RUNNING:
+        if to is not None:
+            raise Refused(
+                volume.id,
+                view.state,
+                "revert to a revision",
+                "it is running; stop it first",
+                allowed(view.state, view),
+            )
+        return None
+    if to is not None:
+        if to not in {0, view.current, *view.numbers}:
+            raise NoSuchRevision(volume.id, to, view.numbers)
+        return to
+    if view.state is State.DAMAGED:
+        return view.current if view.current is not None else max(view.numbers, default=0)
+    return max((n for n in view.numbers if n < (view.current or 0)), default=0)
+
+
+# ---------------------------------------------------------------- what concerns sizes and other volumes
+
+
+def _require_source(volume: Volume, view: View, _asked: dict[str, Any]) -> None:
+    source = view.config.source
+    if source is None or view.state not in AT_REST:
+        return
+    found = volume.pool.backend.look(source).state
+    if found in {State.ABSENT, State.DAMAGED}:
+        raise Refused(
+            volume.id, view.state, Event.START, f"its source {source} is {found}; mend that first"
+        )
+
+
+def _check_size(volume: Volume, view: View, asked: dict[str, Any]) -> None:
+    size: int = asked["size"]
+    if view.state in RUNNING and size < (view.size or 0) and not asked.get("shrink"):
+        raise Refused(
+            volume.id,
+            view.state,
+            Event.RESIZE,
+            f"it would shrink from {view.size} to {size} bytes while it runs, which cannot be undone;"
+            " stop it first (a shrink at rest can be undone), or insist with --shrink",
+        )
+    if view.config.source is not None and view.state in AT_REST:
+        least = volume.pool.backend.look(view.config.source).size or 0
+        if size < least:
+            raise InvalidSize(size, f"its source {view.config.source} holds {least} bytes")
+
+
+def _require_no_dependents(volume: Volume, view: View, _asked: dict[str, Any]) -> None:
+    if not view.keeps or view.state not in {*AT_REST, State.DAMAGED}:
+        return
+    dependents = [one.id for one in volume.pool.volumes() if one.config.source == volume.id]
+    if dependents:
+        shown = ", ".join(dependents[:_SHOWN]) + (" …" if len(dependents) > _SHOWN else "")
+        raise Refused(
+            volume.id,
+            view.state,
+            Event.REMOVE,
+            f"it is the source of {shown}; remove those first",
+        )
+
+
+_CHECKS: dict[Event, Callable[[Volume, View, dict[str, Any]], None]] = {
+    Event.START: _require_source,
+    Event.RESIZE: _check_size,
+    Event.REMOVE: _require_no_dependents,
+}

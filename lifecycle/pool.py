@@ -1,0 +1,420 @@
+"""A pool: where volumes live. Opens, finds and creates them, and wires backend and retention to its signals."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lifecycle import config as settings
+from lifecycle import events, names, planning
+from lifecycle.config import PoolConfig, VolumeConfig
+from lifecycle.errors import (
+    InvalidConfig,
+    InvalidName,
+    InvalidSize,
+    LifecycleError,
+    NoSuchVolume,
+    NotAPool,
+    Refused,
+    Unsupported,
+)
+from lifecycle.files import Directory
+from lifecycle.retention import Retention
+from lifecycle.sizes import parse_size, round_up
+from lifecycle.states import Event, State
+from lifecycle.vm import VM
+from lifecycle.volume import Volume
+
+if TYPE_CHECKING:
+    from lifecycle.backend import Backend, Capacity, Finding
+    from lifecycle.contents import Content
+    from lifecycle.policies import Policy
+
+BACKENDS = {"reflink": "lifecycle.backend_reflink:ReflinkBackend"}
+"""The built-in backends by driver; others come from the entry-point group `lifecycle.backends`."""
+
+_MAX_POOL_FILE = 1 << 20
+
+_this_thread = threading.local()
+"""What this thread is at, over all pools: `locked`, the VMs it holds the lock of; `changing`, the volumes."""
+
+
+class Pool:
+    """Volumes in one place, and the sender of their signals.
+
+    Make one with `Pool.create`, open one with `Pool.open`. It holds nothing open and needs no closing.
+
+    Attributes:
+        path: its directory, absolute.
+        config: its settings.
+        backend: what keeps its images.
+        on_progress: called during copies with what is copied, the bytes done, and the bytes in all (None if not
+            known).
+    """
+
+    def __init__(self, path: str, config: PoolConfig, backend: Backend) -> None:
+        self.path = path
+        self.config = config
+        self.backend = backend
+        self.on_progress: Callable[[str, int, int | None], None] | None = None
+        backend.connect(self)
+        self._retention = Retention()
+        self._retention.connect(self)
+        self._require_one_backend()
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.path!r}>"
+
+    # ------------------------------------------------------------ making and opening
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        keep: str = settings.DEFAULT_KEEP,
+        loop: int | str | None = None,
+        **others: Any,
+    ) -> Pool:
+        """Make a pool of a directory, new or not; images in its subdirectories become volumes as they are.
+
+        Args:
+            path: the directory.
+            keep: the retention policy's line.
+            loop: the size of an XFS to embed (bytes, or `10G`): for file systems without reflinks; needs root.
+            others: further settings of `PoolConfig`: `setup_check`, `on_crash`, `timezone`, `lock_timeout`.
+
+        Raises:
+            NotAPool: it is a pool already, no directory, or cannot be written to.
+            NoReflinks: the file system has none, and `setup_check` is not off.
+            InvalidConfig, InvalidPolicy, InvalidSize: a setting cannot be.
+            Unsupported: a loop pool cannot be made here.
+        """
+        where = os.path.abspath(path)
+        config = settings.pool_config(where, keep=keep, **others)
+        size = None if loop is None else parse_size(loop)
+        _make_directory(where)
+        if size is not None:
+            from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
+
+            loop_pool.create(where, size)
+        backend = _backend(where, config)
+        try:
+            backend.set_up()
+            with Directory.open(where) as directory:
+                directory.write(settings.POOL_FILE, settings.write_pool(config))
+                directory.sync()
+        except OSError as error:
+            raise NotAPool(where, f"cannot be made a pool: {error.strerror}") from error
+        return cls(where, config, backend)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Pool:
+        """Open a pool. One that is embedded in a file is mounted first if it is not.
+
+        Raises:
+            NotAPool: there is none.
+            InvalidConfig, InvalidPolicy: its pool.toml cannot be understood, or a newer version wrote it.
+        """
+        where = os.path.abspath(path)
+        content = _read_pool_file(where)
+        if content is None:
+            from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
+
+            if loop_pool.mount_again(where):
+                content = _read_pool_file(where)
+        if content is None:
+            raise NotAPool(
+                where, "is not a pool: it has no pool.toml; `lifecycle init` makes it one"
+            )
+        config = settings.read_pool(f"{where}/{settings.POOL_FILE}", content)
+        return cls(where, config, _backend(where, config))
+
+    def create_volume(
+        self,
+        volume_id: str,
+        size: int | str | None = None,
+        *,
+        source: str | Volume | None = None,
+        save_on_stop: bool | None = None,
+        rw: bool = True,
+        keep: str | None = None,
+        on_crash: str | None = None,
+    ) -> Volume:
+        """Make a volume, empty; durable when this returns.
+
+        Args:
+            volume_id: `VM/NAME`.
+            size: bytes, or a text like `10G`. With a source: the least its working image gets, by default the
+                source's size.
+            source: the volume whose current image each start begins from: makes it disposable.
+            save_on_stop: whether a stop keeps what was written; by default if there is no source. Without either
+                it is volatile.
+            rw: whether the VM may write.
+            keep: the retention policy's line, by default the pool's.
+            on_crash: `resume`, `commit` or `revert`, by default the pool's.
+
+        Raises:
+            InvalidName, InvalidSize, InvalidPolicy, InvalidConfig: one of these cannot be.
+            Refused: there is such a volume.
+            NoSuchVolume: the source does not exist.
+            Vetoed, StorageFailed: it was not made.
+        """
+        volume = Volume(self, volume_id)
+        origin = source.id if isinstance(source, Volume) else source
+        config = settings.check_config(
+            volume_id,
+            VolumeConfig(
+                size=None if size is None else parse_size(size),
+                rw=rw,
+                save_on_stop=origin is None if save_on_stop is None else save_on_stop,
+                source=origin,
+                keep=keep,
+                on_crash=None if on_crash is None else settings.crash_policy(volume_id, on_crash),
+            ),
+        )
+        self._check_new(volume_id, config)
+        with self.changing(volume, create=True):
+            planning.plan(volume, Event.CREATE, asked={"config": config}).run()
+        return volume
+
+    def clone(
+        self,
+        origin: Volume | Content | str | os.PathLike[str],
+        volume_id: str,
+        *,
+        rw: bool = True,
+        keep: str | None = None,
+        on_crash: str | None = None,
+    ) -> Volume:
+        """Make a persistent volume with the content of another, of an image file or block device. Durable.
+
+        It is born empty and then imports the content, so it can be reverted to empty. Should the import fail, there
+        is no such volume.
+
+        Args:
+            origin: as in `Volume.import_from`.
+            volume_id: the new volume's id.
+            rw: as in `create_volume`.
+            keep: as in `create_volume`.
+            on_crash: as in `create_volume`.
+
+        Raises:
+            LifecycleError, OSError: as `create_volume` and `Volume.import_from`.
+        """
+        from lifecycle.contents import Content  # noqa: PLC0415 - seldom needed
+
+        with Content.using(origin) as content:
+            if content.size is None:
+                raise Unsupported(
+                    f"{content.name} is a stream, of which the size is not known; create the volume"
+                    " with a size, then import the stream"
+                )
+            volume = self.create_volume(
+                volume_id, round_up(content.size), rw=rw, keep=keep, on_crash=on_crash
+            )
+            try:
+                volume.import_from(content)
+            except BaseException:
+                volume.remove()
+                raise
+        return volume
+
+    # ------------------------------------------------------------ finding
+
+    def __getitem__(self, volume_id: str) -> Volume:
+        """Return the volume of that id.
+
+        Raises:
+            InvalidName: it is no id. NoSuchVolume: there is none.
+        """
+        volume = Volume(self, volume_id)
+        volume.require(volume.look())
+        return volume
+
+    def __contains__(self, volume_id: object) -> bool:
+        """Tell whether there is a volume of that id."""
+        try:
+            return self.backend.look(str(volume_id)).state is not State.ABSENT
+        except InvalidName:
+            return False
+
+    def __iter__(self) -> Iterator[Volume]:
+        """Yield all volumes, in the order of their ids."""
+        return (Volume(self, one) for one in self.backend.volume_ids())
+
+    def volumes(self, vm: str | None = None) -> list[Volume]:
+        """Return all volumes, or one VM's, in the order of their ids.
+
+        Raises:
+            InvalidName: the VM's name is none.
+        """
+        if vm is not None:
+            names.check_vm(vm)
+        return [Volume(self, one) for one in self.backend.volume_ids(vm)]
+
+    def vm(self, name: str) -> VM:
+        """Return the VM of that name, to start and stop its volumes together.
+
+        Raises:
+            InvalidName: it is none.
+        """
+        return VM(self, name)
+
+    def policy_of(self, volume: Volume) -> Policy:
+        """Return the retention policy in force for a volume.
+
+        Raises:
+            InvalidPolicy: it names a plugin that is not installed, or refused to be used.
+        """
+        from lifecycle import policies  # noqa: PLC0415 - not needed by a start
+
+        return policies.parse(volume.config.keep or self.config.keep, self.config.timezone)
+
+    def capacity(self) -> Capacity:
+        """Return what the pool has room for."""
+        return self.backend.capacity()
+
+    def verify(self, vm: str | None = None) -> Iterator[Finding]:
+        """Yield what is wrong or strange in the pool, or in one VM. Nothing is changed."""
+        return self.backend.verify(vm)
+
+    # ------------------------------------------------------------ inside
+
+    @contextmanager
+    def changing(self, *volumes: Volume, create: bool = False) -> Iterator[None]:
+        """Lock the volumes' VMs while they go through transitions.
+
+        Raises:
+            Refused: this thread is changing one of them already: a subscriber called back.
+            NoSuchVolume: there is no such VM, and `create` is not set.
+            Locked: another process did not finish in time.
+        """
+        for volume in volumes:
+            self._refuse_reentry(volume)
+        changing: set[tuple[str, str]] = _this_thread.__dict__.setdefault("changing", set())
+        mine = {(self.path, volume.id) for volume in volumes}
+        with ExitStack() as held:
+            for vm in sorted({volume.vm for volume in volumes}):
+                held.enter_context(self._locked(vm, create=create))
+            changing |= mine
+            held.callback(changing.difference_update, mine)
+            yield
+
+    @contextmanager
+    def _locked(self, vm: str, *, create: bool) -> Iterator[None]:
+        """Hold the VM's lock; a thread that holds it already goes on."""
+        locked: set[tuple[str, str]] = _this_thread.__dict__.setdefault("locked", set())
+        key = (self.path, vm)
+        if key in locked:
+            yield
+            return
+        with ExitStack() as held:
+            try:
+                held.enter_context(self.backend.lock(vm, create=create))
+            except FileNotFoundError:
+                raise NoSuchVolume(vm, self.path) from None
+            locked.add(key)
+            held.callback(locked.discard, key)
+            yield
+
+    def _refuse_reentry(self, volume: Volume) -> None:
+        if (self.path, volume.id) in getattr(_this_thread, "changing", ()):
+            raise Refused(
+                volume.id,
+                volume.state,
+                "begin another event",
+                "it is in the middle of one; act when the call that sent the signal has returned",
+            )
+
+    def _check_new(self, volume_id: str, config: VolumeConfig) -> None:
+        if config.source is not None:
+            least = self.check_source(volume_id, config.source)
+            if config.size is not None and config.size < least:
+                raise InvalidSize(config.size, f"its source {config.source} holds {least} bytes")
+        elif config.size is None:
+            raise InvalidSize(None, "a volume without a source needs a size")
+
+    def check_source(self, volume_id: str, source: str) -> int:
+        """Return the bytes that a source holds.
+
+        Raises:
+            NoSuchVolume: there is none. InvalidConfig: that volume cannot be a source, or not of this one.
+        """
+        if source == volume_id:
+            raise InvalidConfig(volume_id, "a volume cannot be its own source")
+        found = self[source].look()
+        if not found.keeps:
+            raise InvalidConfig(
+                volume_id,
+                f"{source} cannot be its source: that is {found.config.kind} itself and keeps nothing",
+            )
+        return found.size or 0
+
+    def _require_one_backend(self) -> None:
+        """Check that each event will be done once.
+
+        Raises:
+            LifecycleError: no one listens to an imperative signal, or more than the backend.
+        """
+        for event, tenses in events.EVENTS.items():
+            listening = list(tenses.done.receivers_for(self))
+            if len(listening) != 1:
+                raise LifecycleError(
+                    f"the signal `{event}` must be done by the pool's backend alone, but"
+                    f" {len(listening)} subscribers listen to it: subscribe to the -ing or -ed form"
+                )
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotAPool(path, "is not a directory") from error
+    except OSError as error:
+        raise NotAPool(path, f"cannot be made a pool: {error.strerror}") from error
+    if _read_pool_file(path) is not None:
+        raise NotAPool(path, "is a pool already; open it, or remove its pool.toml to start anew")
+
+
+def _read_pool_file(path: str) -> bytes | None:
+    """Return the content of the directory's pool.toml; None if it has none."""
+    try:
+        with Directory.open(path) as directory:
+            return directory.read(settings.POOL_FILE, _MAX_POOL_FILE)
+    except FileNotFoundError:
+        if not os.path.isdir(path):
+            raise NotAPool(
+                path, "there is no such directory; `lifecycle init` makes a pool"
+            ) from None
+        return None
+    except NotADirectoryError as error:
+        raise NotAPool(path, "is not a directory") from error
+    except OSError as error:
+        raise NotAPool(path, f"cannot be read: {error.strerror}") from error
+
+
+def _backend(path: str, config: PoolConfig) -> Backend:
+    """Return a backend of the driver that the pool is set up with.
+
+    Raises:
+        InvalidConfig: there is no such driver.
+    """
+    if config.driver in BACKENDS:
+        module, _, name = BACKENDS[config.driver].partition(":")
+        found: Callable[[str, PoolConfig], Backend] = getattr(import_module(module), name)
+        return found(path, config)
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and seldom needed
+
+    for entry in entry_points(group="lifecycle.backends", name=config.driver):
+        found = entry.load()
+        return found(path, config)
+    raise InvalidConfig(
+        path,
+        f"there is no driver `{config.driver}`: known are {', '.join(BACKENDS)}, and what packages"
+        " offer in the entry-point group lifecycle.backends",
+    )

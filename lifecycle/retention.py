@@ -1,0 +1,82 @@
+"""Retention at work: a subscriber of `committed` that prunes, and the removal of revisions by hand.
+
+The decision is policies.py's, pure; here it is carried out, one revision after the other, each announced by
+`pruning` (which may veto it), done by `prune`, reported by `pruned`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lifecycle import events, names, transition
+from lifecycle.change import Change
+from lifecycle.errors import NoSuchRevision, Refused, Vetoed
+
+if TYPE_CHECKING:
+    from lifecycle.policies import Plan
+    from lifecycle.pool import Pool
+    from lifecycle.volume import Volume
+
+log = logging.getLogger("lifecycle.retention")
+
+
+class Retention:
+    """Prunes a volume after each commit. The commit stands whatever happens here (events.tell)."""
+
+    def connect(self, pool: Pool) -> None:
+        """Subscribe to `committed` of this pool."""
+        events.committed.connect(self.after_commit, sender=pool)
+
+    def after_commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """Prune the volume."""
+        prune(volume)
+
+
+def prune(volume: Volume) -> Plan:
+    """Remove what the volume's policy does not keep, and return the plan. The VM is locked.
+
+    What a subscriber of `pruning` objects to stays, until the next time.
+    """
+    plan = volume.plan()
+    view = volume.look()
+    for number in plan.remove:
+        try:
+            _remove(volume, Change("prune", view.state, view.state, names.now(), None, number))
+        except Vetoed as veto:
+            log.warning("%s: revision %d stays: %s", volume.id, number, veto.reason)
+    return plan
+
+
+def forget(volume: Volume, numbers: Iterable[int]) -> None:
+    """Remove these revisions. The VM is locked.
+
+    Raises:
+        NoSuchRevision, Refused: one cannot be removed; none was.
+        Vetoed: a subscriber objected to one.
+    """
+    view = volume.require(volume.pool.backend.settle(volume.id))
+    revisions = {one.number: one for one in volume.revisions}
+    wanted = sorted(set(numbers))
+    for number in wanted:
+        if number == view.current and not (number and number in revisions):
+            raise Refused(volume.id, view.state, f"forget {number}", "it is what the volume holds")
+        if number not in revisions:
+            raise NoSuchRevision(volume.id, number, view.numbers)
+        reasons = {
+            "it is pinned; unpin it first": revisions[number].pinned,
+            "it is what the volume holds": revisions[number].current,
+            "other images are built upon it": revisions[number].needed,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise Refused(volume.id, view.state, f"forget {number}", reason)
+    for number in wanted:
+        _remove(volume, Change("prune", view.state, view.state, names.now(), "forget", number))
+
+
+def _remove(volume: Volume, change: Change) -> None:
+    transition.announce(volume, change)
+    transition.act(volume, change)
+    transition.report(volume, change)

@@ -1,0 +1,166 @@
+"""One event on one volume: checked, announced, done, reported.
+
+How this works. A `Transition` is what the rulebook's machine moves: it stands in the state in which the volume was
+found under its VM's lock, and the machine calls it back in a fixed order. `_require_unused` and the conditions ask,
+`_announce` sends the `-ing` signal, `_act` the imperative one; an exception in any of them leaves the state as it
+was. Then the machine changes the state, and `_report` sends the `-ed` signal. Several transitions can be announced
+first and run then: that is how all volumes of a VM start, or none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transitions import EventData, MachineError
+
+from lifecycle import events, names
+from lifecycle.change import Change
+from lifecycle.errors import InUse, LifecycleError, Refused, StorageFailed, Vetoed
+from lifecycle.states import RULEBOOK, Event, State, allowed, dest_of, holds, rules_for, why_not
+
+if TYPE_CHECKING:
+    from lifecycle.backend import View
+    from lifecycle.volume import Volume
+
+
+class Transition:
+    """One event on one volume. The VM must be locked from before it is made until it has run.
+
+    Attributes:
+        volume: the volume.
+        event: the event's name.
+        facts: the volume as it was found; it answers the rulebook's conditions.
+        change: what the signals carry; None until the dest is known.
+    """
+
+    __slots__ = ("_asked", "_reason", "_revision", "_state", "change", "event", "facts", "volume")
+
+    def __init__(
+        self,
+        volume: Volume,
+        event: str,
+        facts: View,
+        state: State,
+        *,
+        revision: int | None = None,
+        reason: str | None = None,
+        asked: dict[str, Any] | None = None,
+    ) -> None:
+        self.volume = volume
+        self.event = event
+        self.facts = facts
+        self.change: Change | None = None
+        self._state = state
+        self._revision = revision
+        self._reason = reason
+        self._asked = asked or {}
+
+    def announce(self) -> None:
+        """Check that the event is allowed, and send its `-ing` signal; `run` will not send it again.
+
+        Raises:
+            Refused, InUse, Vetoed: nothing has happened.
+        """
+        fitting = [r for r in rules_for(self.event, self._state) if holds(r, self.facts)]
+        if not fitting:
+            raise self._refusal()
+        if fitting[0].unused:
+            self._require_unused()
+        self._send_announcement(fitting[0].dest or self._state)
+
+    def run(self) -> Change:
+        """Let the event happen; return what happened.
+
+        Raises:
+            Refused, InUse, Vetoed: nothing has happened.
+            StorageFailed, LifecycleError: the backend could not do it; the state is what the volume says now.
+        """
+        try:
+            done = RULEBOOK.events[self.event].trigger(self)
+        except MachineError:
+            raise self._refusal() from None
+        if not done or self.change is None:
+            raise self._refusal()
+        return self.change
+
+    def _refusal(self) -> Refused:
+        return Refused(
+            self.volume.id,
+            self._state,
+            self.event,
+            why_not(self.event, self._state, self.facts),
+            allowed(self._state, self.facts),
+        )
+
+    # ------------------------------------------------------------ called back by the machine
+
+    def _require_unused(self, _data: EventData | None = None) -> None:
+        holders = self.volume.pool.backend.in_use_by(self.volume.id)
+        if holders:
+            raise InUse(self.volume.id, self._state, self.event, holders)
+
+    def _announce(self, data: EventData) -> None:
+        if self.change is None:
+            self._send_announcement(dest_of(data))
+
+    def _send_announcement(self, dest: State) -> None:
+        change = Change(
+            event=self.event,
+            source=self._state,
+            dest=dest,
+            at=names.now(),
+            reason=self._reason,
+            revision=self._revision,
+            asked=self._asked,
+        )
+        announce(self.volume, change)
+        self.change = change
+
+    def _act(self, _data: EventData) -> None:
+        if self.change is not None:
+            act(self.volume, self.change)
+
+    def _report(self, _data: EventData) -> None:
+        if self.change is not None:
+            report(self.volume, self.change)
+        self.volume.noticed = self._state is State.DIRTY and (
+            self.volume.noticed or self.event == Event.WRITE
+        )
+
+
+def announce(volume: Volume, change: Change) -> None:
+    """Send the `-ing` signal of the change's event.
+
+    Raises:
+        Vetoed: a subscriber objected.
+    """
+    try:
+        events.EVENTS[change.event].announced.send(volume.pool, volume=volume, change=change)
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise Vetoed(volume.id, change.source, change.event, reason) from error
+
+
+def act(volume: Volume, change: Change) -> None:
+    """Send the imperative signal of the change's event; if the backend fails, `failed` too.
+
+    Raises:
+        StorageFailed: the file system failed.
+        LifecycleError: the backend could not do it for another reason.
+    """
+    pool = volume.pool
+    try:
+        events.EVENTS[change.event].done.send(pool, volume=volume, change=change)
+    except Exception as error:
+        failure: Exception = error
+        if isinstance(error, OSError) and not isinstance(error, LifecycleError):
+            failure = StorageFailed(volume.id, change.event, error)
+        events.tell(events.failed, pool, volume=volume, change=change, error=failure)
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def report(volume: Volume, change: Change) -> None:
+    """Send the `-ed` signal of the change's event."""
+    events.tell(events.EVENTS[change.event].reported, volume.pool, volume=volume, change=change)

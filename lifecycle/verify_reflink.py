@@ -1,0 +1,85 @@
+"""What is wrong or strange in a reflink pool: every file is accounted for. Nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from lifecycle import config as settings
+from lifecycle import names
+from lifecycle.backend import Finding
+from lifecycle.config import CrashPolicy
+from lifecycle.evidence import gather, judge, leftover_files
+from lifecycle.files import Directory
+from lifecycle.listing import vms_below, volumes_in
+from lifecycle.names import FileName, Kind
+from lifecycle.states import State
+
+_OLD_NAMING = "a revision of the older naming, without a number; left alone"
+_FOREIGN = "not a file of any volume; left alone"
+
+
+def findings(path: str, vm: str | None, on_crash: CrashPolicy) -> Iterator[Finding]:
+    """Yield what is found in the pool at this path, or in one VM of it."""
+    with Directory.open(path) as root:
+        if vm is not None:
+            with root.child(vm) as directory:
+                yield from _in_vm(vm, directory, on_crash)
+            return
+        for entry in sorted(root.entries(), key=lambda one: one.name):
+            if not entry.is_dir(follow_symlinks=False) and entry.name != settings.POOL_FILE:
+                yield Finding(entry.name, _FOREIGN, harmful=False)
+        for name, directory in vms_below(root):
+            yield from _in_vm(name, directory, on_crash)
+
+
+def _in_vm(vm: str, directory: Directory, on_crash: CrashPolicy) -> Iterator[Finding]:
+    volumes = volumes_in(directory)
+    for name in volumes:
+        yield from _of_volume(f"{vm}/{name}", directory, name, on_crash)
+    for entry in sorted(directory.entries(), key=lambda one: one.name):
+        if not entry.is_dir(follow_symlinks=False):
+            yield from _of_file(f"{vm}/{entry.name}", entry, volumes)
+
+
+def _of_volume(
+    volume_id: str, directory: Directory, name: str, on_crash: CrashPolicy
+) -> Iterator[Finding]:
+    evidence = gather(directory, name)
+    judged = judge(evidence, on_crash)
+    if judged.view.state is State.DAMAGED:
+        text = f"damaged: {judged.view.damage}; `lifecycle revert` or `import` leads back"
+        yield Finding(volume_id, text, harmful=True)
+    for finding in judged.findings:
+        text = f"a crash came before the record was written: {finding}; the next event writes it"
+        yield Finding(volume_id, text, harmful=False)
+    for file in leftover_files(evidence):
+        if directory.stat(file) is not None:
+            text = "left behind by a crash; the next start removes it"
+            yield Finding(f"{volume_id.rpartition('/')[0]}/{file}", text, harmful=False)
+    expected = judged.record.config.size
+    for one in evidence.revisions.values():
+        status = directory.stat(one.file)
+        if status is not None and status.st_size == 0 and expected:
+            text = "a revision that was cut short: it is empty"
+            yield Finding(f"{volume_id.rpartition('/')[0]}/{one.file}", text, harmful=True)
+
+
+def _of_file(path: str, entry: os.DirEntry[str], volumes: list[str]) -> Iterator[Finding]:
+    parsed = names.parse_file(entry.name)
+    if parsed is None:
+        old = names.is_old_revision(entry.name)
+        yield Finding(path, _OLD_NAMING if old else _FOREIGN, harmful=False)
+    elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+        yield Finding(path, "not a regular file, but named as one of a volume", harmful=True)
+    elif parsed.volume not in volumes:
+        yield Finding(path, _without_volume(parsed), harmful=False)
+
+
+def _without_volume(parsed: FileName) -> str:
+    if parsed.kind == Kind.RECORD:
+        return (
+            "a record without images, of a volume that was being made or removed when a crash came"
+        )
+    return f"left behind by a crash; there is no volume {parsed.volume}"

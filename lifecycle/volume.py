@@ -1,0 +1,422 @@
+"""What a user holds: a volume, its revisions, and the changes it goes through.
+
+A `Volume` is a name in a pool and nothing more: every question is answered by looking at the files at that moment,
+so any number of them, in any number of processes, agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lifecycle import names, planning
+from lifecycle.change import Change, Revision
+from lifecycle.errors import InvalidConfig, NoSuchRevision, NoSuchVolume, Refused
+from lifecycle.sizes import parse_size
+from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
+
+if TYPE_CHECKING:
+    from lifecycle.backend import View
+    from lifecycle.config import Kind, VolumeConfig
+    from lifecycle.contents import Content
+    from lifecycle.errors import Holder
+    from lifecycle.policies import Plan
+    from lifecycle.pool import Pool
+    from lifecycle.record import Note
+    from lifecycle.transition import Transition
+
+
+_MAX_LABEL = 200
+
+
+class Volume:
+    """One disk of one VM. Get it from its pool: `pool["ci-42/root"]`.
+
+    Attributes:
+        pool: the pool it lives in.
+        id: `VM/NAME`.
+        vm, name: the two parts of the id.
+        noticed: whether `written` was sent through this object since the volume was started.
+    """
+
+    __slots__ = ("__weakref__", "id", "name", "noticed", "pool", "vm")
+
+    def __init__(self, pool: Pool, volume_id: str) -> None:
+        self.pool = pool
+        self.id = volume_id
+        self.vm, self.name = names.split_id(volume_id)
+        self.noticed = False
+
+    def __repr__(self) -> str:
+        return f"<Volume {self.id!r} in {self.pool.path!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Volume):
+            return NotImplemented
+        return (self.id, self.pool.path) == (other.id, other.pool.path)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.pool.path))
+
+    # ------------------------------------------------------------ looking
+
+    def look(self) -> View:
+        """Return the volume as it is now, in one piece; the properties below each look anew."""
+        return self.pool.backend.look(self.id)
+
+    @property
+    def state(self) -> State:
+        """The state it is in."""
+        return self.look().state
+
+    @property
+    def allowed(self) -> tuple[Event, ...]:
+        """The events that the rulebook allows now, if no one holds its image open."""
+        view = self.look()
+        return allowed(view.state, view)
+
+    @property
+    def config(self) -> VolumeConfig:
+        """How it is set up."""
+        return self.look().config
+
+    @property
+    def kind(self) -> Kind:
+        """Persistent, disposable or volatile."""
+        return self.config.kind
+
+    @property
+    def path(self) -> str:
+        """The path of the working image, which is there while the volume is started: what a VM opens."""
+        return self.pool.backend.path(self.id)
+
+    @property
+    def current(self) -> int | None:
+        """The number of the current image; None for a disposable, which has none."""
+        return self.look().current
+
+    @property
+    def revisions(self) -> tuple[Revision, ...]:
+        """Its revisions, oldest first. The empty image, number 0, is not listed: it can always be had."""
+        return self.pool.backend.revisions(self.id)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes the disk holds; None if not known."""
+        view = self.look()
+        if view.size is not None or view.config.source is None:
+            return view.size
+        source = self.pool.backend.look(view.config.source).size
+        return None if source is None else max(source, view.config.size or 0)
+
+    @property
+    def usage(self) -> int:
+        """Bytes its images take on disk, those they share counted once, those shared with others in full."""
+        return self.pool.backend.usage(self.id)
+
+    @property
+    def source(self) -> Volume | None:
+        """The volume that each start begins from."""
+        source = self.config.source
+        return None if source is None else Volume(self.pool, source)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it runs on an image of its source that is no longer the source's current one."""
+        view = self.look()
+        if view.state not in RUNNING or view.config.source is None:
+            return False
+        return self.pool.backend.look(view.config.source).current != view.begun
+
+    @property
+    def in_use_by(self) -> tuple[Holder, ...]:
+        """Who holds its working image open, or its current one at rest."""
+        return self.pool.backend.in_use_by(self.id)
+
+    @property
+    def left_over(self) -> bool:
+        """Whether it has a working image that no one holds open."""
+        return self.state in RUNNING and not self.in_use_by
+
+    # ------------------------------------------------------------ starting and stopping
+
+    def start(self) -> Change:
+        """Make the working image, at `path`; durable when this returns.
+
+        A left-over one is used again if the volume's crash policy is `resume`.
+
+        Raises:
+            Refused: it is running, damaged or absent, or its source is.
+            InUse: its working image is held open.
+            Vetoed: a subscriber of `starting` objected.
+            StorageFailed: the file system failed; there is no working image.
+        """
+        with self._transition(Event.START) as transition:
+            return transition.run()
+
+    def stop(self, *, discard: bool = False, reason: str | None = None) -> Change:
+        """Keep or throw away what the VM wrote, by what kind of volume it is; durable when this returns.
+
+        Fires `release` if nothing was written (no revision is spent); else `commit`, or `revert` if the volume is
+        not saved on stop.
+
+        Args:
+            discard: revert even if the volume is saved on stop.
+            reason: why, if not simply stopped; a revision made bears it as its cause.
+
+        Raises:
+            Refused: it is not running.
+            InUse: its working image is still held open.
+            Vetoed: a subscriber objected; it is still running.
+            StorageFailed: the file system failed; the working image is as it was, stop again.
+        """
+        with self.pool.changing(self):
+            return planning.stop(self, discard=discard, reason=reason).run()
+
+    # ------------------------------------------------------------ single events
+
+    def write(self) -> Change:
+        """Notice that the VM wrote: the state becomes `dirty`, and the signals of `write` are sent.
+
+        `stop` does this by itself. A host that wants to know earlier may ask as often as it likes.
+
+        Raises:
+            Refused: nothing has been written, or it was noticed before.
+        """
+        with self._transition(Event.WRITE) as transition:
+            return transition.run()
+
+    def release(self) -> Change:
+        """Drop the working image, to which nothing was written; the volume rests where it did before.
+
+        Raises:
+            Refused: it is not started, or something was written.
+            InUse: its working image is held open.
+        """
+        with self._transition(Event.RELEASE) as transition:
+            return transition.run()
+
+    def commit(self, *, reason: str | None = None) -> Change:
+        """Make the working image current; what was current becomes a revision. Durable when this returns.
+
+        Raises:
+            Refused: it is not dirty, or not saved on stop.
+            InUse: its working image is held open.
+            Vetoed, StorageFailed: as in `stop`.
+        """
+        with self._transition(Event.COMMIT, reason=reason) as transition:
+            return transition.run()
+
+    def checkpoint(self) -> Change:
+        """Keep what the running VM has written by now as a revision; durable when this returns.
+
+        It holds what a power cut at this moment would have left (it is crash-consistent); its cause is
+        `checkpoint`. `change.revision` is its number.
+
+        Raises:
+            Refused: it is not running, or not saved on stop.
+            Unsupported: the pool has no reflinks, and the VM is running.
+        """
+        with self._transition(Event.CHECKPOINT) as transition:
+            return transition.run()
+
+    def revert(self, to: int | None = None) -> Change:
+        """Take the volume back; durable when this returns.
+
+        Running: its working image is thrown away. At rest: what is current becomes a revision, and revision `to`
+        current; so a revert can be reverted.
+
+        Args:
+            to: the revision's number, or 0 for the empty image. By default the newest revision numbered below the
+                current image, so that revert after revert goes further back, to the empty image in the end. Of a
+                damaged volume: what is current, if it is there, else the newest revision.
+
+        Raises:
+            NoSuchRevision: there is none of that number.
+            Refused: it has no images of its own; or it is running and `to` is given.
+            InUse: its working image is held open.
+        """
+        with self._transition(Event.REVERT, asked={"to": to}) as transition:
+            return transition.run()
+
+    def resize(self, size: int | str, *, shrink: bool = False) -> Change:
+        """Give the disk another size; durable when this returns.
+
+        At rest the old size stays a revision. Running, the working image is resized and loop devices made of it
+        are told; a hypervisor must be told by its own means (QEMU: `block_resize`).
+
+        Args:
+            size: bytes, or a text like `10G`.
+            shrink: allow a running volume to become smaller, which cannot be undone.
+
+        Raises:
+            InvalidSize: no disk can have it, or not on this file system.
+            Refused: it would shrink while it runs.
+        """
+        wanted = parse_size(size)
+        with self._transition(Event.RESIZE, asked={"size": wanted, "shrink": shrink}) as transition:
+            return transition.run()
+
+    def import_from(self, content: Content | str | os.PathLike[str] | Volume) -> Change:
+        """Make content from outside current; what was current becomes a revision. Durable when this returns.
+
+        Args:
+            content: the path of an image file or block device; another volume, of any pool (its current image); or
+                a `Content`, which can be a stream. It is shared by reflink where possible, else copied sparsely.
+
+        Raises:
+            Refused: it is not at rest, or has no content of its own.
+            OSError: the content cannot be opened. StorageFailed: it cannot be read, or not be written here.
+            InvalidSize: it is empty.
+        """
+        from lifecycle.contents import Content  # noqa: PLC0415 - seldom needed
+
+        with (
+            Content.using(content) as opened,
+            self._transition(
+                Event.IMPORT,
+                reason=opened.cause,
+                asked={"content": opened.fd, "name": opened.name},
+            ) as transition,
+        ):
+            return transition.run()
+
+    def export(self, revision: int | None = None) -> Content:
+        """Open the current image, or a revision, for reading; `Content.save` writes it to a file or device.
+
+        Never waits. While the VM runs this is the state before its start.
+
+        Raises:
+            NoSuchVolume, NoSuchRevision: there is none.
+        """
+        from lifecycle.contents import Content  # noqa: PLC0415 - seldom needed
+
+        return Content.of(self, revision)
+
+    def remove(self) -> Change:
+        """Remove the volume with all its revisions; durable when this returns.
+
+        Raises:
+            Refused: it is running, or the source of other volumes.
+            InUse: an image of it is held open.
+        """
+        with self._transition(Event.REMOVE) as transition:
+            return transition.run()
+
+    # ------------------------------------------------------------ revisions and configuration
+
+    def forget(self, *numbers: int) -> None:
+        """Delete revisions; durable when this returns.
+
+        Raises:
+            NoSuchRevision: there is none of one of these numbers; nothing was deleted.
+            Refused: one of them is pinned or current; nothing was deleted.
+            Vetoed: a subscriber of `pruning` objected to one; those before it are deleted.
+        """
+        from lifecycle import retention  # noqa: PLC0415 - seldom needed
+
+        with self.pool.changing(self):
+            retention.forget(self, numbers)
+
+    def plan(self) -> Plan:
+        """Return what retention makes of its revisions now, with reasons. Nothing is removed.
+
+        Raises:
+            InvalidPolicy: the policy names a plugin that is not installed, or refused to be used.
+        """
+        return self.pool.policy_of(self).plan(self.revisions, names.now())
+
+    def prune(self) -> Plan:
+        """Remove what retention does not keep; return its plan. Durable when this returns.
+
+        Raises:
+            InvalidPolicy: as in `plan`.
+        """
+        from lifecycle import retention  # noqa: PLC0415 - seldom needed
+
+        with self.pool.changing(self):
+            return retention.prune(self)
+
+    def pin(self, number: int) -> None:
+        """Keep a revision (or the current image, once it is one) from being removed; durable when this returns.
+
+        Raises:
+            NoSuchRevision: there is none of that number.
+        """
+        self._annotate(number, lambda note: dataclasses.replace(note, pinned=True))
+
+    def unpin(self, number: int) -> None:
+        """Take back `pin`; durable when this returns.
+
+        Raises:
+            NoSuchRevision: there is none of that number.
+        """
+        self._annotate(number, lambda note: dataclasses.replace(note, pinned=False))
+
+    def label(self, number: int, text: str | None) -> None:
+        """Put words to a revision or the current image; None or an empty text takes them away. Durable.
+
+        Raises:
+            NoSuchRevision: there is none of that number.
+            InvalidConfig: the text has control characters or is longer than 200.
+        """
+        if text and (len(text) > _MAX_LABEL or not text.isprintable()):
+            raise InvalidConfig(self.id, f"a label is one line of at most {_MAX_LABEL} characters")
+        self._annotate(number, lambda note: dataclasses.replace(note, label=text or None))
+
+    def configure(self, **settings: Any) -> VolumeConfig:
+        """Change how the volume is set up: `rw`, `keep`, `on_crash`, `source`; durable when this returns.
+
+        Returns:
+            the configuration as it is then.
+
+        Raises:
+            Refused: `rw` or `source` of a volume that is not at rest.
+            InvalidConfig, InvalidPolicy, NoSuchVolume: a setting cannot have that value.
+        """
+        from lifecycle.config import change_config  # noqa: PLC0415 - seldom needed
+
+        with self.pool.changing(self):
+            view = self.require(self.pool.backend.settle(self.id))
+            config = change_config(self.id, view.config, settings)
+            running = view.state not in AT_REST
+            if running and (config.rw, config.source) != (view.config.rw, view.config.source):
+                raise Refused(self.id, view.state, "set", "`rw` and `source` change only at rest")
+            if config.source is not None and config.source != view.config.source:
+                self.pool.check_source(self.id, config.source)
+            self.pool.backend.configure(self.id, config)
+            return config
+
+    # ------------------------------------------------------------ inside
+
+    def require(self, view: View) -> View:
+        """Return the view of a volume that exists.
+
+        Raises:
+            NoSuchVolume: it does not.
+        """
+        if view.state is State.ABSENT:
+            raise NoSuchVolume(self.id, self.pool.path)
+        return view
+
+    @contextmanager
+    def _transition(
+        self,
+        event: Event,
+        *,
+        reason: str | None = None,
+        asked: dict[str, Any] | None = None,
+    ) -> Iterator[Transition]:
+        """Lock the VM, look, and plan the event."""
+        with self.pool.changing(self):
+            yield planning.plan(self, event, reason=reason, asked=asked)
+
+    def _annotate(self, number: int, change: Callable[[Note], Note]) -> None:
+        with self.pool.changing(self):
+            view = self.require(self.pool.backend.settle(self.id))
+            if number == 0 or number not in {view.current, *view.numbers}:
+                raise NoSuchRevision(self.id, number, view.numbers)
+            self.pool.backend.annotate(self.id, number, change)

@@ -1,0 +1,262 @@
+"""One volume's files during one event: the steps that the reflink backend's events are made of.
+
+How this works. A `VolumeFiles` is opened for one event, with what was found of the volume and what that means
+(evidence.py). Its methods are the steps; `promote` is the one that matters, for in it lies the commit point of
+commit, resize and import:
+
+    keep what is current under its revision's name        (link: nothing is lost yet, nothing has changed)
+    rename the new, durable image over the current one    (the commit point)
+    write the record                                      (explains what the images already say)
+    sync the directory                                    (now it is durable)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from datetime import datetime
+
+from lifecycle import files, holders, names
+from lifecycle import record as records
+from lifecycle.change import Change, Revision
+from lifecycle.errors import InvalidSize, NoSuchRevision
+from lifecycle.evidence import Evidence, Judgement, leftover_files
+from lifecycle.files import Directory, Draft
+from lifecycle.names import Kind
+from lifecycle.record import Note, Record
+from lifecycle.sizes import SECTOR
+from lifecycle.states import State
+
+_TOO_LARGE = frozenset({errno.EFBIG, errno.EINVAL})
+
+
+class VolumeFiles:
+    """One volume's files.
+
+    Attributes:
+        directory: the VM's, open.
+        volume_id: the volume's id.
+        name: its NAME.
+        evidence: what was found.
+        view: what that means.
+        record: the record as it should be, and after `write` as it is.
+    """
+
+    __slots__ = ("directory", "evidence", "name", "record", "view", "volume_id")
+
+    def __init__(
+        self, directory: Directory, volume_id: str, evidence: Evidence, judged: Judgement
+    ) -> None:
+        self.directory = directory
+        self.volume_id = volume_id
+        self.name = evidence.name
+        self.evidence = evidence
+        self.view = judged.view
+        self.record = judged.record
+
+    @property
+    def current(self) -> str:
+        """The current image's file name."""
+        return self.name + Kind.CURRENT
+
+    @property
+    def working(self) -> str:
+        """The working image's file name."""
+        return self.name + Kind.WORKING
+
+    def open_current(self) -> int:
+        """Open the current image for reading and return the descriptor, the caller's to close."""
+        return self.directory.open_file(self.current)
+
+    def open_working(self, *, writable: bool = False) -> int:
+        """Open the working image and return the descriptor, the caller's to close."""
+        return self.directory.open_file(self.working, writable=writable)
+
+    def draft(self) -> Draft:
+        """Return a new image, without a name yet."""
+        return self.directory.draft(self.current)
+
+    def revision_file(self, number: int) -> str:
+        """Return the name of the revision's file.
+
+        Raises:
+            NoSuchRevision: there is none of that number.
+        """
+        found = self.evidence.revisions.get(number)
+        if found is None:
+            raise NoSuchRevision(self.volume_id, number, self.view.numbers)
+        return found.file
+
+    def revision(self, number: int) -> Revision:
+        """Return what there is to know of a revision."""
+        note = self.record.note(number)
+        status = self.directory.stat(self.revision_file(number))
+        return Revision(
+            number=number,
+            at=self.evidence.revisions[number].at,
+            cause=note.cause,
+            size=None if status is None else status.st_size,
+            pinned=note.pinned,
+            label=note.label,
+            current=number == self.view.current,
+        )
+
+    def images(self) -> list[os.stat_result]:
+        """Return the status of every image there is, a file with two names twice."""
+        found = [self.evidence.current, self.evidence.working]
+        found += [self.directory.stat(one.file) for one in self.evidence.revisions.values()]
+        return [one for one in found if one is not None]
+
+    # ------------------------------------------------------------ steps
+
+    def write(self, record: Record) -> None:
+        """Replace the record; durable when the directory is synced."""
+        self.directory.write(self.name + Kind.RECORD, records.write(record))
+        self.record = record
+
+    def clear(self) -> None:
+        """Remove what a crash left behind and no one needs."""
+        for file in leftover_files(self.evidence):
+            self.directory.remove(file)
+
+    def promote(self, image: str, change: Change) -> None:
+        """Make a durable image current, as number `change.revision`; what was current becomes a revision."""
+        number, note = revision_of(change), Note(cause=change.cause)
+        if self.record.note(number) != note:
+            # written before, so that it is known even if a crash comes between the rename and the record
+            self.write(self.record.with_note(number, note))
+        self._keep_current(change)
+        self.directory.rename(image, self.current)
+        self.write(
+            dataclasses.replace(
+                self.record,
+                current=number,
+                at=change.at,
+                next=max(self.record.next, number + 1),
+                rest=State.COMMITTED,
+            )
+        )
+        self.directory.sync()
+
+    def promote_draft(self, draft: Draft, change: Change) -> None:
+        """Make a new image current, by way of a name of its own."""
+        image = self.name + Kind.IMPORT
+        self.directory.remove(image)
+        draft.publish(image)
+        self.rescue(change)
+        self.promote(image, change)
+
+    def go_back(self, change: Change) -> None:
+        """Make revision `change.revision` (0: the empty image) current; what was current becomes a revision."""
+        self.rescue(change)
+        number, at = revision_of(change), self.record.at
+        if self.evidence.current is None or number != self.record.current:
+            file, at = self._file_to_go_back_to(number, change)
+            self._keep_current(change)
+            temporary = files.temporary_name(self.current)
+            self.directory.link(file, temporary)
+            self.directory.rename(temporary, self.current)
+        self.write(dataclasses.replace(self.record, current=number, at=at, rest=State.REVERTED))
+        self.directory.sync()
+
+    def throw_away(self) -> None:
+        """Remove the working image, which the volume then rests without."""
+        self.write(dataclasses.replace(self.record, rest=State.REVERTED))
+        self.directory.remove(self.working)
+        self.directory.sync()
+
+    def _file_to_go_back_to(self, number: int, change: Change) -> tuple[str, datetime]:
+        """Return a revision's file and when it was made; the empty image is made if there is none."""
+        if number in self.evidence.revisions or number != 0:
+            return self.revision_file(number), self.evidence.revisions[number].at
+        file = names.revision_file(self.name, 0, change.at)
+        with self.draft() as draft:
+            truncate(draft.fd, self._birth_size())
+            draft.publish(file)
+        return file, change.at
+
+    def _keep_current(self, change: Change) -> None:
+        """Give what is current its name as a revision, unless it has it, from a revert."""
+        number = self.record.current
+        if self.evidence.current is None or number is None or self.evidence.current_on_file():
+            return
+        at = self.record.at or change.at
+        self.directory.link(self.current, names.revision_file(self.name, number, at))
+
+    def _birth_size(self) -> int:
+        """Return the bytes of the empty image that the volume was born as, as far as that is known."""
+        if self.record.config.size is not None:
+            return self.record.config.size
+        return next((one.st_size for one in self.images()), SECTOR)
+
+    def rescue(self, change: Change) -> None:
+        """On the way back from damage, lose nothing.
+
+        A working image is kept as a revision, a record that cannot be read beside the new one.
+        """
+        if change.source is not State.DAMAGED:
+            return
+        record = self.name + Kind.RECORD
+        if self.evidence.record is None and self.directory.stat(record):
+            self.directory.rename(record, f"{record}.damaged@{names.format_time(change.at)}")
+        if self.evidence.working is None:
+            return
+        number = self.record.next + (change.revision == self.record.next)
+        self.sync_working()
+        self.directory.rename(self.working, names.revision_file(self.name, number, change.at))
+        rescued = dataclasses.replace(self.record, next=number + 1)
+        self.record = rescued.with_note(number, Note(cause="crash"))
+
+    def sync_working(self) -> None:
+        """Make what was written to the working image durable, whoever wrote it."""
+        fd = self.open_working()
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def resize_working(self, size: int) -> None:
+        """Give the working image another size (bytes), durably, and tell the loop devices made of it."""
+        fd = self.open_working(writable=True)
+        try:
+            truncate(fd, size)
+            os.fsync(fd)
+            for device in holders.loop_devices(holders.identity(os.fstat(fd))):
+                files.tell_loop_device(device)
+        finally:
+            os.close(fd)
+
+    def remove(self) -> None:
+        """Remove all images, the current one last, and then the record: without images there is no volume."""
+        self.clear()
+        for one in self.evidence.revisions.values():
+            self.directory.remove(one.file)
+        for kind in (Kind.PRECACHE, Kind.WORKING, Kind.CURRENT):
+            self.directory.remove(self.name + kind)
+        self.directory.sync()
+        self.directory.remove(self.name + Kind.RECORD)
+        self.directory.sync()
+
+
+def revision_of(change: Change) -> int:
+    """Return the change's number, where there must be one."""
+    if change.revision is None:
+        raise ValueError(f"{change.event} needs a number")
+    return change.revision
+
+
+def truncate(fd: int, size: int) -> None:
+    """Give an image its size in bytes; what is added is a hole.
+
+    Raises:
+        InvalidSize: a file cannot be that large here.
+    """
+    try:
+        os.ftruncate(fd, size)
+    except OSError as error:
+        if error.errno in _TOO_LARGE:
+            raise InvalidSize(
+                size, "it is more than this file system can hold in a file"
+            ) from error
+        raise
