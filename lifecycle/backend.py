@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from lifecycle.config import DEFAULT_CONFIG, CrashPolicy, VolumeConfig
 from lifecycle.record import Note
-from lifecycle.states import AT_REST, State
+from lifecycle.states import RUNNING, State
 
 if TYPE_CHECKING:
     from lifecycle.change import Change, Revision
@@ -107,9 +107,9 @@ class View:
         return self.rest is State.REVERTED
 
     @property
-    def at_rest(self) -> bool:
-        """Whether it exists, is whole, and is not running."""
-        return self.state in AT_REST
+    def running(self) -> bool:
+        """Whether it has a working image."""
+        return self.state in RUNNING
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,8 @@ class Backend(Protocol):
     def look(self, volume_id: str) -> View:
         """Return the volume as it is; in the state `absent` if there is none."""
 
-    def revisions(self, volume_id: str) -> tuple[Revision, ...]:
-        """Return its revisions, oldest first, without 0."""
+    def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:
+        """Return its revisions, oldest first, without 0; with `current`, the current image among them."""
 
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
         """Yield the ids of all volumes, or of one VM's, in order."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -85,10 +84,13 @@ class ReflinkBackend:
         except FileNotFoundError:
             return View()
 
-    def revisions(self, volume_id: str) -> tuple[Revision, ...]:
+    def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:
         """Return the volume's revisions, oldest first."""
         with self._open(volume_id) as opened:
-            return tuple(opened.revision(number) for number in opened.view.numbers)
+            numbers = set(opened.view.numbers)
+            if current and opened.view.current:
+                numbers.add(opened.view.current)
+            return tuple(opened.revision(number) for number in sorted(numbers))
 
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
         """Yield the ids of all volumes, or of one VM's, in order."""
@@ -304,7 +306,7 @@ class ReflinkBackend:
             if files.reflink(content, draft.fd):
                 log.info("reflinked %r to %r", name, volume.id)
             else:
-                copying.copy(content, draft.fd, _progress(pool, f"import {volume.id}"))
+                copying.copy(content, draft.fd, pool.progress(f"import {volume.id}"))
                 log.info("copied %r to %r", name, volume.id)
             length = os.fstat(draft.fd).st_size
             if length == 0:
@@ -379,7 +381,7 @@ class ReflinkBackend:
             return
         if self._config.setup_check:
             raise NoReflinks(self._path)
-        copying.copy(origin, draft.fd, _progress(pool, f"copy {what}"))
+        copying.copy(origin, draft.fd, pool.progress(f"copy {what}"))
         log.info("copied the current image of %r, as this file system has no reflinks", what)
 
     def _clone_current(self, pool: Pool, opened: VolumeFiles, draft: Draft) -> None:
@@ -395,14 +397,10 @@ class ReflinkBackend:
                 f"{what}: a checkpoint of a running VM needs reflinks, for a copy of an image that is"
                 " being written to is not of one moment; stop the VM instead"
             )
-        copying.copy(origin, draft.fd, _progress(pool, f"copy {what}"))
+        copying.copy(origin, draft.fd, pool.progress(f"copy {what}"))
 
     def _grow(self, draft: Draft, config: VolumeConfig) -> None:
         """Give a disposable's working image the size it is set up with, if its source is smaller."""
         wanted = config.size if config.source is not None else None
         if wanted is not None and wanted > os.fstat(draft.fd).st_size:
             truncate(draft.fd, wanted)
-
-
-def _progress(pool: Pool, text: str) -> copying.Progress | None:
-    return None if pool.on_progress is None else functools.partial(pool.on_progress, text)

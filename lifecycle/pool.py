@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from lifecycle.volume import Volume
 if TYPE_CHECKING:
     from lifecycle.backend import Backend, Capacity, Finding
     from lifecycle.contents import Content
+    from lifecycle.copying import Progress
     from lifecycle.policies import Policy
 
 BACKENDS = {"reflink": "lifecycle.backend_reflink:ReflinkBackend"}
@@ -282,6 +284,10 @@ class Pool:
     def verify(self, vm: str | None = None) -> Iterator[Finding]:
         """Yield what is wrong or strange in the pool, or in one VM. Nothing is changed."""
         return self.backend.verify(vm)
+
+    def progress(self, text: str) -> Progress | None:
+        """Return what a copy is to call as it goes, for `on_progress`; None if no one watches."""
+        return None if self.on_progress is None else functools.partial(self.on_progress, text)
 
     # ------------------------------------------------------------ inside
 

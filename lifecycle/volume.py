@@ -113,6 +113,11 @@ class Volume:
         return None if source is None else max(source, view.config.size or 0)
 
     @property
+    def history(self) -> tuple[Revision, ...]:
+        """Its revisions and the current image among them, oldest first."""
+        return self.pool.backend.revisions(self.id, current=True)
+
+    @property
     def usage(self) -> int:
         """Bytes its images take on disk, those they share counted once, those shared with others in full."""
         return self.pool.backend.usage(self.id)

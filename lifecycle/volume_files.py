@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 
 from lifecycle import files, holders, names
 from lifecycle import record as records
@@ -89,12 +89,16 @@ class VolumeFiles:
         return found.file
 
     def revision(self, number: int) -> Revision:
-        """Return what there is to know of a revision."""
+        """Return what there is to know of a revision, or of the current image."""
         note = self.record.note(number)
-        status = self.directory.stat(self.revision_file(number))
+        if number in self.view.numbers:
+            at: datetime | None = self.evidence.revisions[number].at
+            status = self.directory.stat(self.revision_file(number))
+        else:
+            at, status = self.record.at, self.evidence.current
         return Revision(
             number=number,
-            at=self.evidence.revisions[number].at,
+            at=at or datetime.fromtimestamp(0, UTC),
             cause=note.cause,
             size=None if status is None else status.st_size,
             pinned=note.pinned,

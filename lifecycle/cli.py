@@ -1,0 +1,275 @@
+"""The command line: what is common to all commands. The commands themselves are in `commands/`, by topic.
+
+How this works. A host runs `lifecycle start` and `stop` at each start and stop of a VM, so a command's module is
+imported when the command is called, and what draws tables and bars when something is drawn. Every command gets a
+`Session`: the pool, and the way to print what it has to say, for people or as one JSON document.
+
+Exit status: 0 done, 1 failed, 2 usage, 3 refused (not allowed in this state, vetoed, in use).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lifecycle.errors import (
+    InvalidConfig,
+    InvalidName,
+    InvalidPolicy,
+    InvalidSize,
+    LifecycleError,
+    NoSuchVolume,
+    Refused,
+)
+
+if TYPE_CHECKING:
+    from lifecycle.pool import Pool
+    from lifecycle.vm import VM
+    from lifecycle.volume import Volume
+
+FAILED, USAGE, REFUSED = 1, 2, 3
+INTERRUPTED = 130
+"""As shells say it: 128 and the number of SIGINT."""
+
+COMMANDS = {
+    "pools": ("init", "pool", "verify", "diagram", "completion"),
+    "volumes": ("create", "list", "show", "set", "resize", "import", "export", "clone", "remove"),
+    "life": ("start", "stop", "checkpoint", "revert", "run"),
+    "revisions": ("log", "forget", "pin", "unpin", "label", "prune"),
+}
+"""The commands by the module of `commands/` that holds them."""
+
+_MODULE_OF = {name: module for module, names in COMMANDS.items() for name in names}
+_USAGE_ERRORS = (InvalidName, InvalidSize, InvalidPolicy, InvalidConfig)
+
+
+class Session:
+    """One call of a command.
+
+    Attributes:
+        path: the pool's directory.
+        as_json: whether to print one JSON document instead of text for people.
+    """
+
+    def __init__(self, path: str, *, as_json: bool) -> None:
+        self.path = path
+        self.as_json = as_json
+        self.exit_status = 0
+
+    @functools.cached_property
+    def pool(self) -> Pool:
+        """The pool, opened."""
+        from lifecycle.pool import Pool  # noqa: PLC0415 - not needed by --help
+
+        try:
+            return watched(Pool.open(self.path))
+        except LifecycleError as error:
+            raise CannotOpen(str(error)) from error
+
+    def targets(self, names: Sequence[str]) -> list[Volume | VM]:
+        """Return the volumes and VMs of these names.
+
+        Raises:
+            NoSuchVolume, InvalidName: there is none of one of them.
+        """
+        return [self._target(name.rstrip("/")) for name in names]
+
+    def _target(self, name: str) -> Volume | VM:
+        if "/" in name and name in self.pool:
+            return self.pool[name]
+        vm = self.pool.vm(name)
+        if not vm.volumes:
+            raise NoSuchVolume(name, self.pool.path)
+        return vm
+
+    def volumes(self, names: Sequence[str]) -> list[Volume]:
+        """Return the volumes of these names, those of VMs one by one; all of the pool's for no names."""
+        if not names:
+            return self.pool.volumes()
+        found = [getattr(one, "volumes", [one]) for one in self.targets(names)]
+        return [volume for several in found for volume in several]
+
+    def say(self, document: Any, *lines: str) -> None:
+        """Print the document as JSON, or the lines for people."""
+        if self.as_json:
+            import json  # noqa: PLC0415 - only here
+
+            click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        else:
+            for line in lines:
+                click.echo(line)
+
+
+class CannotOpen(LifecycleError):
+    """The pool could not be opened, for the reason given."""
+
+
+def watched(pool: Pool) -> Pool:
+    """Return the pool, with its copies shown as progress bars if someone is watching."""
+    if sys.stderr.isatty():
+        from lifecycle.terminal import Bars  # noqa: PLC0415 - only here
+
+        pool.on_progress = Bars().update
+    return pool
+
+
+def default_pool() -> str:
+    """Return where the pool is if nothing is said."""
+    if os.geteuid() == 0:
+        return "/var/lib/lifecycle"
+    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(home, "lifecycle")
+
+
+def command(name: str, **settings: Any) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a function a command: it is called with a `Session` and its own parameters by name."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        @functools.wraps(function)
+        def call(*, pool: str | None, as_json: bool, verbose: bool, **parameters: Any) -> None:
+            if verbose:
+                logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+            session = Session(pool or default_pool(), as_json=as_json)
+            function(session, **parameters)
+            if session.exit_status:
+                raise SystemExit(session.exit_status)
+
+        with_options: Callable[..., None] = _VERBOSE(_JSON(_POOL(call)))
+        return click.command(name, **settings)(with_options)
+
+    return decorate
+
+
+_POOL = click.option(
+    "--pool",
+    metavar="DIR",
+    envvar="LIFECYCLE_POOL",
+    type=click.Path(),
+    help="The pool; by default $LIFECYCLE_POOL, else /var/lib/lifecycle for root and"
+    " ~/.local/share/lifecycle for others.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+_VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Log every file operation on stderr.")
+
+
+def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the ids of volumes and VMs that begin like this, for the shell."""
+    session = Session(context.params.get("pool") or default_pool(), as_json=False)
+    try:
+        volumes = session.pool.volumes()
+    except (LifecycleError, OSError):
+        return []
+    found = {volume.id for volume in volumes} | {volume.vm for volume in volumes}
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+def volume_argument(name: str = "volume_id", metavar: str = "VM/NAME") -> Callable[..., Any]:
+    """Return the argument that names one volume."""
+    return click.argument(name, metavar=metavar, shell_complete=complete)
+
+
+def targets_argument(*, required: bool = True) -> Callable[..., Any]:
+    """Return the argument that names volumes or VMs."""
+    return click.argument(
+        "targets", metavar="TARGET…", nargs=-1, required=required, shell_complete=complete
+    )
+
+
+class _Commands(click.Group):
+    """The commands, each imported when it is called."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Return all names, by topic."""
+        return list(_MODULE_OF)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """Import the command."""
+        if name not in _MODULE_OF:
+            return None
+        module = import_module(f"lifecycle.commands.{_MODULE_OF[name]}")
+        found: click.Command = getattr(module, f"{name}_command")
+        return found
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by topic."""
+        for module, found in COMMANDS.items():
+            commands = [(name, self.get_command(context, name)) for name in found]
+            with formatter.section(module.capitalize()):
+                formatter.write_dl(
+                    [(name, one.get_short_help_str(70)) for name, one in commands if one]
+                )
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from lifecycle import __version__  # noqa: PLC0415 - only here
+
+        click.echo(f"lifecycle {__version__}")
+        context.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version)
+def cli() -> None:
+    """Undoable disks for virtual machines.
+
+    A TARGET is a VM (a directory of the pool) or a volume (VM/NAME).
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. No traceback reaches the user for what a user can cause."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = cli.main(given, prog_name="lifecycle", standalone_mode=False)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context is not None else "lifecycle"
+        _complain(given, error, f"{error.format_message()} See `{where} --help`.")
+        status = USAGE
+    except click.exceptions.Abort:
+        status = INTERRUPTED
+    except KeyboardInterrupt:
+        click.echo(
+            "lifecycle: interrupted; what was begun is finished or dropped next time", err=True
+        )
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has stopped; nothing more can be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = FAILED
+    except LifecycleError as error:
+        _complain(given, error, str(error))
+        status = _status_of(error)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        _complain(given, error, f"{name}{error.strerror or error}.")
+        status = FAILED
+    sys.exit(status)
+
+
+def _status_of(error: LifecycleError) -> int:
+    if isinstance(error, Refused):
+        return REFUSED
+    return USAGE if isinstance(error, _USAGE_ERRORS) else FAILED
+
+
+def _complain(arguments: Sequence[str], error: Exception, text: str) -> None:
+    """Say on stderr what is wrong; where JSON was asked for, say it there too."""
+    click.echo(f"lifecycle: {text}", err=True)
+    if "--json" in arguments:
+        import json  # noqa: PLC0415 - only here
+
+        known = {
+            name: getattr(error, name)
+            for name in ("volume", "state", "event", "reason", "allowed")
+            if isinstance(getattr(error, name, None), (str, tuple))
+        }
+        click.echo(json.dumps({"error": {"kind": type(error).__name__, "message": text, **known}}))

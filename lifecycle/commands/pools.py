@@ -1,0 +1,118 @@
+"""Commands about pools: make one, look at it, check it; and about the rulebook itself."""
+
+from __future__ import annotations
+
+import click
+
+from lifecycle import documents
+from lifecycle.cli import FAILED, Session, command, complete, targets_argument, watched
+from lifecycle.sizes import format_size
+
+
+@command("init", short_help="Make a directory a pool.")
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path())
+@click.option("--keep", metavar="POLICY", help='What to keep, as in "last 5, 7 daily".')
+@click.option(
+    "--no-setup-check",
+    is_flag=True,
+    help="Accept a file system without reflinks: each start copies the image.",
+)
+@click.option(
+    "--loop",
+    metavar="SIZE",
+    help="Embed an XFS of this size (sparse) for a file system without reflinks; needs root.",
+)
+def init_command(
+    session: Session,
+    directory: str | None,
+    keep: str | None,
+    no_setup_check: bool,
+    loop: str | None,
+) -> None:
+    """Make DIR (by default the pool's directory) a pool.
+
+    Images that lie in its subdirectories become volumes as they are.
+    """
+    from lifecycle.config import DEFAULT_KEEP  # noqa: PLC0415 - keeps --help quick
+    from lifecycle.pool import Pool  # noqa: PLC0415 - keeps --help quick
+
+    pool = Pool.create(
+        directory or session.path,
+        keep=DEFAULT_KEEP if keep is None else keep,
+        loop=loop,
+        setup_check=not no_setup_check,
+    )
+    document = documents.of_pool(watched(pool))
+    how = "reflinks" if document["reflinks"] else "no reflinks: each start copies the whole image"
+    free = format_size(document["size"] - document["usage"])
+    session.say(
+        document,
+        f"{pool.path} is a pool now: {free} free, {how}, keeps {pool.config.keep}",
+    )
+
+
+@command("pool", short_help="Show the pool.")
+def pool_command(session: Session) -> None:
+    """Show the pool: where it is, how full, what it keeps."""
+    document = documents.of_pool(session.pool)
+    size, usage = document["size"], document["usage"]
+    session.say(
+        document,
+        f"path      {document['path']}",
+        f"driver    {document['driver']}",
+        f"size      {format_size(size)}, {format_size(usage)} used",
+        f"reflinks  {'yes' if document['reflinks'] else 'no: each start copies the whole image'}",
+        f"volumes   {document['volumes']}",
+        f"keep      {document['keep']}",
+    )
+
+
+@command("verify", short_help="Check the pool's files; change nothing.")
+@targets_argument(required=False)
+def verify_command(session: Session, targets: tuple[str, ...]) -> None:
+    """Name every file that is damaged, left behind by a crash, or not of this pool.
+
+    Exit status 1 if anything is damaged.
+    """
+    if targets:
+        wanted = {volume.vm for volume in session.volumes(targets)}
+        found = [one for vm in sorted(wanted) for one in session.pool.verify(vm)]
+    else:
+        found = list(session.pool.verify())
+    lines = [f"{'DAMAGED' if one.harmful else 'note':8}{one.path}: {one.text}" for one in found]
+    session.say([documents.of_finding(one) for one in found], *(lines or ["all is well"]))
+    if any(one.harmful for one in found):
+        session.exit_status = FAILED
+
+
+@command("diagram", short_help="Print the state machine.")
+@click.argument("volume_id", metavar="[VM/NAME]", required=False, shell_complete=complete)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["mermaid", "dot", "svg", "table"]),
+    default="mermaid",
+    show_default=True,
+)
+def diagram_command(session: Session, volume_id: str | None, form: str) -> None:
+    """Print the state machine, with a volume's state marked if one is named."""
+    from lifecycle import diagrams  # noqa: PLC0415 - only here
+
+    marked = session.pool[volume_id].state if volume_id else None
+    text = diagrams.FORMATS[form](marked)
+    session.say({"format": form, "state": marked, "diagram": text}, text.rstrip("\n"))
+
+
+@command("completion", short_help="Print the completion script for a shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(session: Session, shell: str) -> None:
+    """Print a script that completes commands, volumes and VMs: eval "$(lifecycle completion bash)"."""
+    from click.shell_completion import get_completion_class  # noqa: PLC0415 - only here
+
+    from lifecycle.cli import cli  # noqa: PLC0415 - it imports this module
+
+    found = get_completion_class(shell)
+    if found is None:  # pragma: no cover - click knows all of the choices
+        raise click.UsageError(f"{shell} has no completion")
+    script = found(cli, {}, "lifecycle", "_LIFECYCLE_COMPLETE").source()
+    session.say({"shell": shell, "script": script}, script)

@@ -1,0 +1,93 @@
+"""Commands about revisions: look at, pin, label, forget and prune them."""
+
+from __future__ import annotations
+
+import click
+
+from lifecycle import documents
+from lifecycle.cli import Session, command, targets_argument, volume_argument
+from lifecycle.policies import Plan
+from lifecycle.volume import Volume
+
+_NUMBER = click.argument("number", metavar="N", type=click.IntRange(min=0))
+
+
+@command("log", short_help="Show a volume's revisions as a timeline.")
+@volume_argument()
+def log_command(session: Session, volume_id: str) -> None:
+    """Show the volume's revisions, oldest first, with the current one marked."""
+    volume = session.pool[volume_id]
+    document = documents.of_volume(volume)
+    if session.as_json:
+        session.say(document)
+        return
+    from lifecycle import terminal  # noqa: PLC0415 - slow to load, and not needed for JSON
+
+    terminal.print_timeline(document, volume.history)
+
+
+@command("forget", short_help="Delete revisions.")
+@volume_argument()
+@click.argument("numbers", metavar="N…", nargs=-1, required=True, type=click.IntRange(min=0))
+def forget_command(session: Session, volume_id: str, numbers: tuple[int, ...]) -> None:
+    """Delete the revisions N…; all or, if one may not be, none."""
+    volume = session.pool[volume_id]
+    volume.forget(*numbers)
+    shown = ", ".join(str(number) for number in sorted(set(numbers)))
+    session.say(documents.of_volume(volume), f"{volume.id}: forgot {shown}")
+
+
+@command("pin", short_help="Keep a revision from being removed.")
+@volume_argument()
+@_NUMBER
+def pin_command(session: Session, volume_id: str, number: int) -> None:
+    """Keep revision N whatever retention says."""
+    volume = session.pool[volume_id]
+    volume.pin(number)
+    session.say(documents.of_volume(volume), f"{volume.id}: {number} is pinned")
+
+
+@command("unpin", short_help="Let retention decide on a revision again.")
+@volume_argument()
+@_NUMBER
+def unpin_command(session: Session, volume_id: str, number: int) -> None:
+    """Let retention decide on revision N again."""
+    volume = session.pool[volume_id]
+    volume.unpin(number)
+    session.say(documents.of_volume(volume), f"{volume.id}: {number} is not pinned")
+
+
+@command("label", short_help="Put words to a revision.")
+@volume_argument()
+@_NUMBER
+@click.argument("text", metavar="TEXT", default="")
+def label_command(session: Session, volume_id: str, number: int, text: str) -> None:
+    """Label revision N with TEXT; without one, take its label away."""
+    volume = session.pool[volume_id]
+    volume.label(number, text)
+    done = f"{number} is labelled {text!r}" if text else f"{number} has no label"
+    session.say(documents.of_volume(volume), f"{volume.id}: {done}")
+
+
+@command("prune", short_help="Remove what retention does not keep.")
+@targets_argument(required=False)
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed, and why not.")
+def prune_command(session: Session, targets: tuple[str, ...], dry_run: bool) -> None:
+    """Remove the revisions that retention does not keep, of TARGETs or of all volumes."""
+    plans = [
+        (volume, volume.plan() if dry_run else volume.prune())
+        for volume in session.volumes(targets)
+    ]
+    session.say(
+        [documents.of_plan(volume, plan) for volume, plan in plans],
+        *(line for volume, plan in plans for line in _lines(volume, plan, dry_run=dry_run)),
+    )
+
+
+def _lines(volume: Volume, plan: Plan, *, dry_run: bool) -> list[str]:
+    removed, kept = len(plan.remove), len(plan.keep)
+    lines = [f"{volume.id}: {'would remove' if dry_run else 'removed'} {removed}, keeps {kept}"]
+    for verdict in plan.verdicts if dry_run else ():
+        what = "keep  " if verdict.keep else "remove"
+        lines.append(f"  {what} {verdict.number:>6}  {', '.join(verdict.reasons)}")
+    return lines

@@ -1,0 +1,226 @@
+"""Commands about volumes: make, look at, change and remove them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from lifecycle import documents
+from lifecycle.cli import Session, command, complete, targets_argument, volume_argument
+from lifecycle.sizes import format_size
+
+_KEEP = click.option("--keep", metavar="POLICY", help="What to keep; by default as the pool does.")
+_READ_ONLY = click.option("--read-only", is_flag=True, help="The VM may not write.")
+_ON_CRASH = click.option(
+    "--on-crash",
+    type=click.Choice(["resume", "commit", "revert"]),
+    help="What becomes of a working image that a crash leaves over; by default as the pool does.",
+)
+
+
+@command("create", short_help="Make an empty volume.")
+@volume_argument()
+@click.option("--size", metavar="SIZE", help="Bytes, or with a unit: 512M, 10G.")
+@click.option(
+    "--source",
+    metavar="VM/NAME",
+    shell_complete=complete,
+    help="Each start begins from that volume's current image; a stop throws away.",
+)
+@click.option("--volatile", is_flag=True, help="Each start begins empty; a stop throws away.")
+@_READ_ONLY
+@_KEEP
+@_ON_CRASH
+def create_command(
+    session: Session,
+    volume_id: str,
+    size: str | None,
+    source: str | None,
+    volatile: bool,
+    read_only: bool,
+    keep: str | None,
+    on_crash: str | None,
+) -> None:
+    """Make the volume VM/NAME, empty.
+
+    It is persistent (a stop commits), unless it has a --source (disposable) or is --volatile.
+    """
+    if size is None and source is None:
+        raise click.UsageError(
+            "Missing option '--size' (only a volume with a --source needs none)."
+        )
+    volume = session.pool.create_volume(
+        volume_id,
+        size,
+        source=source,
+        save_on_stop=False if volatile else None,
+        rw=not read_only,
+        keep=keep,
+        on_crash=on_crash,
+    )
+    kind, held = volume.kind, format_size(volume.size or 0)
+    session.say(documents.of_volume(volume), f"{volume.id}: created, {kind}, {held}")
+
+
+@command("list", short_help="List volumes.")
+@click.argument("vm", metavar="[VM]", required=False, shell_complete=complete)
+def list_command(session: Session, vm: str | None) -> None:
+    """List all volumes, or one VM's."""
+    volumes = session.volumes([vm] if vm else [])
+    found = [documents.of_volume(volume, revisions=False) for volume in volumes]
+    if session.as_json:
+        session.say(found)
+        return
+    from lifecycle import terminal  # noqa: PLC0415 - slow to load, and not needed for JSON
+
+    terminal.print_list(found, session.pool.path)
+
+
+@command("show", short_help="Show all about one volume.")
+@volume_argument()
+def show_command(session: Session, volume_id: str) -> None:
+    """Show all about the volume VM/NAME."""
+    document = documents.of_volume(session.pool[volume_id])
+    if session.as_json:
+        session.say(document)
+        return
+    from lifecycle import terminal  # noqa: PLC0415 - slow to load, and not needed for JSON
+
+    terminal.print_volume(document)
+
+
+@command("set", short_help="Change a volume's settings.")
+@volume_argument()
+@click.argument("settings", metavar="KEY=VALUE…", nargs=-1, required=True)
+def set_command(session: Session, volume_id: str, settings: tuple[str, ...]) -> None:
+    """Change settings: rw=yes|no, keep=POLICY, revisions_to_keep=N, on_crash=resume|commit|revert, source=VM/NAME.
+
+    An empty value (keep=) goes back to the pool's. rw and source change only at rest.
+    """
+    from lifecycle.config import read_setting  # noqa: PLC0415 - keeps --help quick
+
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise click.UsageError(f"{setting!r} is not KEY=VALUE.")
+        changes |= read_setting(volume_id, key.strip(), text.strip())
+    volume = session.pool[volume_id]
+    volume.configure(**changes)
+    lines = [f"{volume.id}: {key} is now {_shown(value)}" for key, value in changes.items()]
+    session.say(documents.of_volume(volume), *lines)
+
+
+def _shown(value: object) -> str:
+    return {None: "as the pool has it", True: "yes", False: "no"}.get(value, str(value))  # type: ignore[call-overload,no-any-return]
+
+
+@command("resize", short_help="Give a volume another size.")
+@volume_argument()
+@click.argument("size", metavar="SIZE")
+@click.option("--shrink", is_flag=True, help="Let a running volume shrink; cannot be undone.")
+def resize_command(session: Session, volume_id: str, size: str, shrink: bool) -> None:
+    """Give the volume SIZE bytes (512M, 10G). At rest, the old size stays a revision.
+
+    Running, loop devices are told; tell QEMU with its command block_resize.
+    """
+    volume = session.pool[volume_id]
+    volume.resize(size, shrink=shrink)
+    held = format_size(volume.size or 0)
+    session.say(documents.of_volume(volume), f"{volume.id}: {volume.state}, now {held}")
+
+
+@command("import", short_help="Fill a volume with content from outside.")
+@volume_argument()
+@click.argument("file", metavar="FILE|-")
+def import_command(session: Session, volume_id: str, file: str) -> None:
+    """Make the content of FILE (an image, a block device; - for standard input) the volume's.
+
+    What it held becomes a revision.
+    """
+    from lifecycle.contents import Content  # noqa: PLC0415 - keeps --help quick
+
+    volume = session.pool[volume_id]
+    origin = (
+        Content(os.dup(sys.stdin.fileno()), "standard input") if file == "-" else Content.of(file)
+    )
+    with origin:
+        change = volume.import_from(origin)
+    session.say(
+        documents.of_volume(volume),
+        f"{volume.id}: committed as {change.revision}, {format_size(volume.size or 0)}",
+    )
+
+
+@command("export", short_help="Write a volume's content to a file.")
+@volume_argument()
+@click.argument("file", metavar="FILE|-")
+@click.option(
+    "--revision", type=int, metavar="N", help="That revision instead of the current image."
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+def export_command(
+    session: Session, volume_id: str, file: str, revision: int | None, force: bool
+) -> None:
+    """Write the current image to FILE (a new file or a block device; - for standard output).
+
+    While the VM runs, that is the state before its start.
+    """
+    from lifecycle import copying  # noqa: PLC0415 - keeps --help quick
+
+    if file == "-" and session.as_json:
+        raise click.UsageError("--json and the image cannot both go to standard output.")
+    pool = session.pool
+    with pool[volume_id].export(revision) as content:
+        if file == "-":
+            copying.copy(content.fd, sys.stdout.fileno())
+            return
+        content.save(file, replace=force, progress=pool.progress(f"export {volume_id}"))
+        size = content.size
+    document = {"id": volume_id, "revision": revision, "size": size, "file": os.path.abspath(file)}
+    session.say(document, f"{volume_id}: exported to {file}, {format_size(size or 0)}")
+
+
+@command("clone", short_help="Make a volume from another, or from an image.")
+@click.argument("origin", metavar="SRC", shell_complete=complete)
+@volume_argument(metavar="DST")
+@_READ_ONLY
+@_KEEP
+@_ON_CRASH
+def clone_command(
+    session: Session,
+    origin: str,
+    volume_id: str,
+    read_only: bool,
+    keep: str | None,
+    on_crash: str | None,
+) -> None:
+    """Make the persistent volume DST with the content of SRC: a volume, an image file or a block device.
+
+    A path is told from a volume by its beginning: / or ./ .
+    """
+    pool = session.pool
+    is_path = origin.startswith(("/", "./", "../"))
+    volume = pool.clone(
+        origin if is_path else pool[origin],
+        volume_id,
+        rw=not read_only,
+        keep=keep,
+        on_crash=on_crash,
+    )
+    held = format_size(volume.size or 0)
+    session.say(documents.of_volume(volume), f"{volume.id}: cloned from {origin}, {held}")
+
+
+@command("remove", short_help="Remove volumes with all their revisions.")
+@targets_argument()
+def remove_command(session: Session, targets: tuple[str, ...]) -> None:
+    """Remove volumes, or VMs with all their volumes; with all revisions."""
+    removed = session.volumes(targets)
+    for volume in removed:
+        volume.remove()
+    documented = [{"id": volume.id, "state": volume.state} for volume in removed]
+    session.say(documented, *(f"{volume.id}: removed" for volume in removed))

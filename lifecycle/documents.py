@@ -1,0 +1,93 @@
+"""What the command line says as JSON. What is not known is null. These names are kept."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from lifecycle.names import format_time
+from lifecycle.states import allowed
+
+if TYPE_CHECKING:
+    from lifecycle.backend import Finding
+    from lifecycle.change import Revision
+    from lifecycle.policies import Plan
+    from lifecycle.pool import Pool
+    from lifecycle.volume import Volume
+
+Document = dict[str, Any]
+
+
+def of_volume(volume: Volume, *, revisions: bool = True) -> Document:
+    """Return what `show` prints; `list` leaves the revisions out."""
+    view = volume.look()
+    in_use_by = volume.in_use_by
+    document: Document = {
+        "id": volume.id,
+        "vm": volume.vm,
+        "name": volume.name,
+        "state": view.state,
+        "kind": view.config.kind,
+        "size": volume.size,
+        "usage": volume.usage,
+        "rw": view.config.rw,
+        "source": view.config.source,
+        "save_on_stop": view.config.save_on_stop,
+        "snap_on_start": view.config.snap_on_start,
+        "path": volume.path,
+        "current": view.current,
+        "outdated": volume.outdated,
+        "left_over": view.running and not in_use_by,
+        "in_use_by": [{"name": one.name, "pid": one.pid} for one in in_use_by],
+        "keep": view.config.keep or volume.pool.config.keep,
+        "on_crash": view.on_crash,
+        "allowed": list(allowed(view.state, view)),
+    }
+    if view.damage is not None:
+        document["damage"] = view.damage
+    if revisions:
+        document["revisions"] = [of_revision(one) for one in volume.revisions]
+    return document
+
+
+def of_revision(revision: Revision) -> Document:
+    """Return one revision."""
+    return {
+        "number": revision.number,
+        "at": format_time(revision.at),
+        "cause": revision.cause,
+        "size": revision.size,
+        "pinned": revision.pinned,
+        "label": revision.label,
+    }
+
+
+def of_pool(pool: Pool) -> Document:
+    """Return what `pool` prints."""
+    capacity = pool.capacity()
+    return {
+        "name": os.path.basename(pool.path),
+        "path": pool.path,
+        "driver": pool.config.driver,
+        "size": capacity.size,
+        "usage": capacity.usage,
+        "reflinks": capacity.reflinks,
+        "volumes": sum(1 for _volume in pool),
+        "keep": pool.config.keep,
+    }
+
+
+def of_plan(volume: Volume, plan: Plan) -> Document:
+    """Return what `prune` prints of one volume."""
+    return {
+        "id": volume.id,
+        "revisions": [
+            {"number": one.number, "keep": one.keep, "reasons": list(one.reasons)}
+            for one in plan.verdicts
+        ],
+    }
+
+
+def of_finding(finding: Finding) -> Document:
+    """Return what `verify` prints of one finding."""
+    return {"path": finding.path, "text": finding.text, "harmful": finding.harmful}

@@ -1,0 +1,200 @@
+"""What people see: tables, a timeline, progress bars. Slow to import (rich), so imported when something is drawn."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from lifecycle.change import Revision
+from lifecycle.documents import Document
+from lifecycle.sizes import format_size
+
+STYLES = {
+    "created": "cyan",
+    "started": "green",
+    "dirty": "yellow",
+    "committed": "blue",
+    "reverted": "magenta",
+    "damaged": "bold red",
+}
+"""The states' colours, on a terminal that has some."""
+
+BAR_AFTER_SECONDS = 1.0
+"""A copy that takes no longer shows no bar."""
+
+
+def _console() -> Console:
+    # text that is piped on must not be broken at 80 columns
+    width = None if sys.stdout.isatty() else 10_000
+    return Console(highlight=False, soft_wrap=False, width=width)
+
+
+def _state(document: Document) -> Text:
+    text = Text(document["state"], style=STYLES.get(document["state"], ""))
+    for word in ("outdated", "left_over"):
+        if document[word]:
+            text.append(f" {word.replace('_', ' ')}", style="red")
+    if not document["rw"]:
+        text.append(" read-only", style="dim")
+    return text
+
+
+def _size(size: int | None) -> str:
+    return "unknown" if size is None else format_size(size)
+
+
+def print_list(found: list[Document], pool: str) -> None:
+    """Print volumes, a line each."""
+    console = _console()
+    if not found:
+        console.print(f"no volumes in {pool}; `lifecycle create VM/NAME --size 10G` makes one")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("VOLUME", no_wrap=True)
+    table.add_column("STATE", no_wrap=True)
+    table.add_column("KIND", no_wrap=True)
+    table.add_column("SIZE", justify="right", no_wrap=True)
+    table.add_column("ON DISK", justify="right", no_wrap=True)
+    table.add_column("SOURCE", no_wrap=True)
+    for one in found:
+        table.add_row(
+            Text(one["id"]),
+            _state(one),
+            one["kind"],
+            _size(one["size"]),
+            _size(one["usage"]),
+            Text(one["source"] or ""),
+        )
+    _print_table(console, table)
+
+
+def print_volume(one: Document) -> None:
+    """Print all about one volume."""
+    holders = ", ".join(
+        holder["name"] if holder["pid"] is None else f"{holder['name']} (pid {holder['pid']})"
+        for holder in one["in_use_by"]
+    )
+    rows = {
+        "volume": Text(one["id"], style="bold"),
+        "state": _state(one),
+        "damage": Text(one.get("damage", "")),
+        "kind": Text(one["kind"]),
+        "size": Text(_size(one["size"])),
+        "on disk": Text(_size(one["usage"])),
+        "source": Text(one["source"] or ""),
+        "path": Text(one["path"]),
+        "current": Text("" if one["current"] is None else str(one["current"])),
+        "revisions": Text(", ".join(str(revision["number"]) for revision in one["revisions"])),
+        "in use by": Text(holders),
+        "keep": Text(one["keep"]),
+        "on crash": Text(one["on_crash"]),
+        "allowed": Text(", ".join(one["allowed"])),
+    }
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        if text.plain:
+            table.add_row(name, text)
+    _print_table(_console(), table)
+
+
+def print_timeline(one: Document, history: Sequence[Revision]) -> None:
+    """Print a volume's images as they came, from the empty one on, with the current one marked."""
+    console = _console()
+    console.print(Text.assemble((one["id"], "bold"), "  ", _state(one), f"  {_size(one['size'])}"))
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for _column in ("made", "by", "size"):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(*_point(one["current"] == 0), "0", "", "born empty")
+    for revision in history:
+        table.add_row(
+            *_point(revision.number == one["current"]),
+            str(revision.number),
+            f"{revision.at:%Y-%m-%d %H:%M:%S}",
+            revision.cause or "unknown",
+            _size(revision.size),
+            _remarks(revision, is_current=revision.number == one["current"]),
+        )
+    if one["state"] in {"started", "dirty"}:
+        table.add_row(Text("◌", style=STYLES[one["state"]]), "", "now", "VM", "", one["path"])
+    _print_table(console, table)
+
+
+def _point(is_current: bool) -> tuple[Text]:
+    return (Text("●", style="bold green") if is_current else Text("○"),)
+
+
+def _remarks(revision: Revision, *, is_current: bool) -> Text:
+    text = Text()
+    if is_current:
+        text.append("current  ", style="bold green")
+    if revision.pinned:
+        text.append("pinned  ", style="yellow")
+    if revision.label:
+        text.append(revision.label, style="italic")
+    return text
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """Print it without the spaces that would fill the last column."""
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.file.write(line.rstrip() + "\n")
+
+
+class Bars:
+    """Progress bars on stderr, one for each copy that takes a while; `update` is a pool's `on_progress`."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._begun: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
+
+    def update(self, text: str, done: int, total: int | None) -> None:
+        """Show how far the copy of this name has come."""
+        if total is not None and done >= total:
+            self._finish(text)
+            return
+        begun = self._begun.setdefault(text, time.monotonic())
+        if time.monotonic() - begun < BAR_AFTER_SECONDS:
+            return
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(binary_units=True),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._progress.start()
+        if text not in self._tasks:
+            self._tasks[text] = self._progress.add_task(text, total=total)
+        self._progress.update(self._tasks[text], completed=done)
+
+    def _finish(self, text: str) -> None:
+        self._begun.pop(text, None)
+        task = self._tasks.pop(text, None)
+        if self._progress is not None and task is not None:
+            self._progress.remove_task(task)
+        if self._progress is not None and not self._tasks:
+            self._progress.stop()
+            self._progress = None
