@@ -128,7 +128,7 @@ def default_pool() -> str:
     return os.path.join(home, "lifecycle")
 
 
-def command(name: str, **settings: Any) -> Callable[[Callable[..., None]], click.Command]:
+def command(name: str, *, short_help: str) -> Callable[[Callable[..., None]], click.Command]:
     """Make a function a command: it is called with a `Session` and its own parameters by name."""
 
     def decorate(function: Callable[..., None]) -> click.Command:
@@ -141,8 +141,7 @@ def command(name: str, **settings: Any) -> Callable[[Callable[..., None]], click
             if session.exit_status:
                 raise SystemExit(session.exit_status)
 
-        with_options: Callable[..., None] = _VERBOSE(_JSON(_POOL(call)))
-        return click.command(name, **settings)(with_options)
+        return click.command(name, short_help=short_help)(_VERBOSE(_JSON(_POOL(call))))
 
     return decorate
 
@@ -177,8 +176,9 @@ def volume_argument(name: str = "volume_id", metavar: str = "VM/NAME") -> Callab
 
 def targets_argument(*, required: bool = True) -> Callable[..., Any]:
     """Return the argument that names volumes or VMs."""
+    metavar = "TARGET…" if required else "[TARGET…]"
     return click.argument(
-        "targets", metavar="TARGET…", nargs=-1, required=required, shell_complete=complete
+        "targets", metavar=metavar, nargs=-1, required=required, shell_complete=complete
     )
 
 

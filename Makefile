@@ -1,0 +1,42 @@
+# `make demo` shows it, `make test` tests it. Both need only Python 3.11 and make; what else they use is said.
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+TESTS  ?= tests
+
+.PHONY: demo test lint format diagrams docs clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	@PATH="$(abspath $(BIN)):$$PATH" examples/demo
+
+test: $(VENV)/developed
+	$(BIN)/pytest -n auto $(TESTS)
+
+lint: $(VENV)/developed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/developed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+diagrams: $(VENV)/developed
+	$(BIN)/python -m lifecycle.diagrams diagrams
+
+docs: $(VENV)/developed
+	$(BIN)/python docs/write_commands.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/installed: pyproject.toml
+	@PYTHON="$(PYTHON)" .ci/make-venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/developed: $(VENV)/installed
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --group dev
+	@touch $@

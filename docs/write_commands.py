@@ -1,0 +1,51 @@
+"""Write docs/commands.md: what `lifecycle COMMAND --help` says, for every command. `make docs` runs this."""
+
+import os
+import sys
+
+import click
+
+from lifecycle.cli import COMMANDS, cli
+
+HEAD = """\
+# Commands
+
+Written by `make docs` from the commands themselves; a test fails when it is stale.
+
+Every command takes `--pool DIR` (else `$LIFECYCLE_POOL`, else `/var/lib/lifecycle` for root and the XDG data
+directory, usually `~/.local/share/lifecycle`, for others), `--json` and `--verbose`.
+A TARGET is a VM or a volume, `VM/NAME`.
+
+Exit status: 0 done, 1 failed, 2 usage, 3 refused (not allowed in this state, vetoed, in use).
+"""
+COMMON = {"pool", "as_json", "verbose"}
+WIDTH = 100
+
+
+def page() -> str:
+    """Return the whole page."""
+    top = click.Context(cli, info_name="lifecycle", max_content_width=WIDTH)
+    parts = [HEAD]
+    for topic, names in COMMANDS.items():
+        parts.append(f"## {topic.capitalize()}\n")
+        parts.extend(_section(top, name) for name in names)
+    return "\n".join(parts)
+
+
+def _section(top: click.Context, name: str) -> str:
+    command = cli.get_command(top, name)
+    if command is None:
+        raise LookupError(name)
+    own = [one for one in command.params if one.name not in COMMON]
+    shown = click.Command(
+        name, params=own, help=command.help, callback=command.callback, add_help_option=False
+    )
+    context = click.Context(shown, info_name=name, parent=top, max_content_width=WIDTH, terminal_width=WIDTH)
+    return f"### {name}\n\n```text\n{shown.get_help(context)}\n```\n"
+
+
+if __name__ == "__main__":
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "commands.md")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(page())
+    sys.stdout.write(f"{path}\n")
