@@ -40,7 +40,7 @@ from lifecycle.names import Kind
 from lifecycle.record import Note, Record
 from lifecycle.sizes import SECTOR, round_up
 from lifecycle.states import RUNNING
-from lifecycle.volume_files import VolumeFiles, revision_of, truncate
+from lifecycle.volume_files import VolumeFiles, put_seal, revision_of, truncate
 
 if TYPE_CHECKING:
     from lifecycle.pool import Pool
@@ -212,6 +212,7 @@ class ReflinkBackend:
                 opened.write(Record(config=config, current=0 if owns else None, at=change.at))
                 opened.directory.sync()
                 if owns:
+                    put_seal(draft.fd, change)
                     draft.publish(opened.current)
                     opened.directory.sync()
 
@@ -250,7 +251,7 @@ class ReflinkBackend:
     def commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Make the working image durable, then current."""
         with self._open(volume.id) as opened:
-            opened.sync_working()
+            opened.finish_working(change)
             opened.promote(opened.working, change)
 
     def checkpoint(self, pool: Pool, *, volume: Volume, change: Change) -> None:
@@ -264,6 +265,7 @@ class ReflinkBackend:
                 with opened.draft() as draft:
                     if not files.reflink(origin, draft.fd):
                         self._copy_unused(pool, origin, draft, volume.id)
+                    put_seal(draft.fd, change)
                     draft.publish(names.revision_file(opened.name, number, change.at))
             finally:
                 os.close(origin)
@@ -283,20 +285,14 @@ class ReflinkBackend:
         with self._open(volume.id) as opened:
             if change.source in RUNNING:
                 opened.resize_working(size)
-                return
-            opened.clear()
-            with opened.draft() as draft:
-                if change.revision is not None:
+            elif change.revision is None:
+                opened.clear()
+                opened.resize_empty(size, change)
+            else:
+                with opened.draft() as draft:
                     self._clone_current(pool, opened, draft)
-                truncate(draft.fd, size)
-                if change.revision is not None:
+                    truncate(draft.fd, size)
                     opened.promote_draft(draft, change)
-                    return
-                if opened.evidence.current is not None:
-                    draft.replace(opened.current)
-            config = dataclasses.replace(opened.record.config, size=size)
-            opened.write(dataclasses.replace(opened.record, config=config, rest=change.dest))
-            opened.directory.sync()
 
     def import_(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Read the content into a new image, then make it current."""

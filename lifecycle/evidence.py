@@ -9,8 +9,10 @@ can fall between the one rename that makes an image current and the writing of t
   new, a commit happened, and its number is the one the record gives next;
 - else the record is right.
 
-The working image bears, as its modification time, the number of the image it was cloned from, in nanoseconds since
-1970, until someone writes to it: then the kernel sets a real time. So "written?" is one comparison.
+Modification times speak too, since the kernel sets a real one at any write. The working image bears the number of the
+image it was cloned from, in nanoseconds since 1970, until someone writes to it: so "written?" is one comparison. Every
+other image is sealed with the moment it was made and, in the nanoseconds, its number: so an image that was changed in
+place can be told, and one whose record is lost still knows its number.
 """
 
 from __future__ import annotations
@@ -31,6 +33,11 @@ from lifecycle.files import Directory
 from lifecycle.names import FileName, Kind
 from lifecycle.record import Record
 from lifecycle.states import State
+
+_SECOND = 10**9
+"""Nanoseconds."""
+_PLAUSIBLE = 100_000
+"""A number up to this in a time is taken for a seal; a real time is so rarely, and then a number is skipped."""
 
 _ATTEMPTS = 100
 """How often to read again when a transition went on meanwhile. Each takes microseconds, a transition longer."""
@@ -100,6 +107,17 @@ class Judgement:
     view: View
     record: Record
     findings: tuple[str, ...] = ()
+
+
+def seal(number: int, at: datetime) -> int:
+    """Return the modification time (nanoseconds since 1970) that image `number`, made then, is sealed with."""
+    return int(at.timestamp()) * _SECOND + number
+
+
+def _sealed_number(status: os.stat_result) -> int | None:
+    """Return the number that an image seems to be sealed with; None if its time looks like any other."""
+    number = status.st_mtime_ns % _SECOND
+    return number if number <= _PLAUSIBLE else None
 
 
 def gather(directory: Directory, name: str) -> Evidence:
@@ -204,17 +222,19 @@ def _found_without_record(evidence: Evidence) -> Record:
     """Return the record that an image without one gets: a persistent volume with default configuration."""
     known = evidence.current_on_file()
     highest = max(evidence.revisions, default=0)
-    current = known.number if known else highest + 1
+    sealed = _sealed_number(evidence.current) if evidence.current else None
+    current = known.number if known else max(highest + 1, sealed or 0)
     return Record(
         current=current,
         at=known.at if known else _made_at(evidence.current),
         next=max(current, highest) + 1,
         rest=State.REVERTED if known else State.COMMITTED,
+        sealed=max(current, highest) + 1,
     )
 
 
 def _made_at(status: os.stat_result | None) -> datetime | None:
-    """Return when an image that no one told us of was made: when it was last written."""
+    """Return when an image that no one told us of was made: as its seal says, or when it was last written."""
     return datetime.fromtimestamp(int(status.st_mtime), UTC) if status is not None else None
 
 

@@ -20,7 +20,6 @@ import errno
 import fcntl
 import logging
 import os
-import secrets
 import stat
 import time
 from types import TracebackType
@@ -221,7 +220,7 @@ class Directory:
 
 def temporary_name(name: str) -> str:
     """Return a name for the moment before a file gets the name it is meant to have."""
-    return f"{name}~{secrets.token_hex(4)}"
+    return f"{name}~{os.urandom(4).hex()}"
 
 
 class Draft:

@@ -32,6 +32,7 @@ _FILE = re.compile(
     r")",
     re.DOTALL,
 )
+_TIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _OLD_REVISION = re.compile(r"(?P<name>.+?)\.img@[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z?")
 
 
@@ -97,7 +98,7 @@ def format_time(at: datetime) -> str:
 def parse_time(text: str) -> datetime | None:
     """Read what `format_time` wrote; None if it is no time."""
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        return datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
     except ValueError:
         return None
 

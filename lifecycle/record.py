@@ -61,6 +61,7 @@ class Record:
         next: the next number to give.
         rest: the label of the state it rests in.
         notes: what is known of images, by number.
+        sealed: the lowest number whose image bears its seal (evidence.py); those before were made by others.
         begun: the source's number that the working image of a disposable was made from.
     """
 
@@ -71,6 +72,7 @@ class Record:
     rest: State = State.CREATED
     notes: Mapping[int, Note] = field(default_factory=lambda: MappingProxyType({}))
     begun: int | None = None
+    sealed: int = 0
 
     def note(self, number: int) -> Note:
         """Return what is known of the image of that number."""
@@ -99,6 +101,7 @@ def write(record: Record) -> bytes:
         "next": record.next,
         "rest": record.rest,
         "begun": record.begun,
+        "sealed": record.sealed,
         "notes": {
             str(number): _without_defaults(note, PLAIN)
             for number, note in sorted(record.notes.items())
@@ -158,6 +161,7 @@ def _record(where: str, document: dict[str, Any]) -> Record:
             }
         ),
         begun=None if begun is None else _number(begun),
+        sealed=_number(document.get("sealed", 0)),
     )
 
 

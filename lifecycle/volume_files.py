@@ -21,7 +21,7 @@ from lifecycle import files, holders, names
 from lifecycle import record as records
 from lifecycle.change import Change, Revision
 from lifecycle.errors import InvalidSize, NoSuchRevision
-from lifecycle.evidence import Evidence, Judgement, leftover_files
+from lifecycle.evidence import Evidence, Judgement, leftover_files, seal
 from lifecycle.files import Directory, Draft
 from lifecycle.names import Kind
 from lifecycle.record import Note, Record
@@ -147,6 +147,7 @@ class VolumeFiles:
         """Make a new image current, by way of a name of its own."""
         image = self.name + Kind.IMPORT
         self.directory.remove(image)
+        put_seal(draft.fd, change)
         draft.publish(image)
         self.rescue(change)
         self.promote(image, change)
@@ -177,6 +178,7 @@ class VolumeFiles:
         file = names.revision_file(self.name, 0, change.at)
         with self.draft() as draft:
             truncate(draft.fd, self._birth_size())
+            put_seal(draft.fd, change)
             draft.publish(file)
         return file, change.at
 
@@ -207,18 +209,31 @@ class VolumeFiles:
         if self.evidence.working is None:
             return
         number = self.record.next + (change.revision == self.record.next)
-        self.sync_working()
+        self.finish_working(dataclasses.replace(change, revision=number))
         self.directory.rename(self.working, names.revision_file(self.name, number, change.at))
         rescued = dataclasses.replace(self.record, next=number + 1)
         self.record = rescued.with_note(number, Note(cause="crash"))
 
-    def sync_working(self) -> None:
-        """Make what was written to the working image durable, whoever wrote it."""
+    def finish_working(self, change: Change) -> None:
+        """Seal the working image, and make what was written to it durable, whoever wrote it."""
         fd = self.open_working()
         try:
+            put_seal(fd, change)
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def resize_empty(self, size: int, change: Change) -> None:
+        """Give a volume that holds nothing yet, or nothing of its own, another size (bytes)."""
+        if self.evidence.current is not None:
+            with self.draft() as draft:
+                truncate(draft.fd, size)
+                put_seal(draft.fd, dataclasses.replace(change, revision=0))
+                draft.replace(self.current)
+        config = dataclasses.replace(self.record.config, size=size)
+        at = change.at if self.evidence.current is not None else self.record.at
+        self.write(dataclasses.replace(self.record, config=config, at=at, rest=change.dest))
+        self.directory.sync()
 
     def resize_working(self, size: int) -> None:
         """Give the working image another size (bytes), durably, and tell the loop devices made of it."""
@@ -248,6 +263,12 @@ def revision_of(change: Change) -> int:
     if change.revision is None:
         raise ValueError(f"{change.event} needs a number")
     return change.revision
+
+
+def put_seal(fd: int, change: Change) -> None:
+    """Seal an image with the number and moment of the change that makes it."""
+    moment = seal(revision_of(change), change.at)
+    os.utime(fd, ns=(moment, moment))
 
 
 def truncate(fd: int, size: int) -> None:
