@@ -168,6 +168,9 @@ class Backend(Protocol):
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
         """Yield the ids of all volumes, or of one VM's, in order."""
 
+    def vms(self) -> Iterator[str]:
+        """Yield the names of the VMs, those with nothing but leftovers too, in order."""
+
     def path(self, volume_id: str) -> str:
         """Return the path of the working image, there or not: what a VM opens."""
 
@@ -186,6 +189,9 @@ class Backend(Protocol):
 
     def capacity(self) -> Capacity:
         """Return what the pool has room for."""
+
+    def room(self) -> tuple[int, int] | None:
+        """Return the bytes that can still be written, and the bytes in all; None if not known."""
 
     def verify(self, vm: str | None = None) -> Iterator[Finding]:
         """Yield what is wrong or strange in the pool, or in one VM."""
@@ -206,6 +212,9 @@ class Backend(Protocol):
 
     def settle(self, volume_id: str) -> View:
         """Finish or drop what a crash left half done, say so in the log, and return the volume as it is then."""
+
+    def tidy(self, vm: str) -> None:
+        """Remove what crashes left behind in the VM and no one needs."""
 
     def configure(self, volume_id: str, config: VolumeConfig) -> None:
         """Write down how the volume is set up, durably."""

@@ -34,7 +34,7 @@ from lifecycle.errors import (
     NoSuchVolume,
     Unsupported,
 )
-from lifecycle.evidence import gather, judge
+from lifecycle.evidence import gather, judge, leftover_files
 from lifecycle.files import Directory, Draft
 from lifecycle.names import Kind
 from lifecycle.record import Note, Record
@@ -66,6 +66,11 @@ class ReflinkBackend:
         with Directory.open(self._path) as root:
             if not files.has_reflinks(root) and self._config.setup_check:
                 raise NoReflinks(self._path)
+            if not files.keeps_nanoseconds(root):
+                raise Unsupported(
+                    f"{self._path}: this file system keeps file times only coarsely, so that a written"
+                    " image could not be told from an unwritten one; use another (XFS, btrfs)"
+                )
 
     def connect(self, pool: Pool) -> None:
         """Subscribe to the imperative signals of this pool."""
@@ -86,11 +91,12 @@ class ReflinkBackend:
 
     def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:
         """Return the volume's revisions, oldest first."""
-        with self._open(volume_id) as opened:
+        with contextlib.suppress(NoSuchVolume), self._open(volume_id) as opened:
             numbers = set(opened.view.numbers)
             if current and opened.view.current:
                 numbers.add(opened.view.current)
             return tuple(opened.revision(number) for number in sorted(numbers))
+        return ()
 
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
         """Yield the ids of all volumes, or of one VM's, in order."""
@@ -101,30 +107,36 @@ class ReflinkBackend:
             with contextlib.suppress(FileNotFoundError), root.child(vm) as directory:
                 yield from (f"{vm}/{name}" for name in listing.volumes_in(directory))
 
+    def vms(self) -> Iterator[str]:
+        """Yield the names of the directories that hold a file of a volume, or what is left of one."""
+        with Directory.open(self._path) as root:
+            for vm, directory in listing.vms_below(root):
+                if listing.names_in(directory):
+                    yield vm
+
     def path(self, volume_id: str) -> str:
         """Return the working image's path."""
         return f"{self._path}/{volume_id}{Kind.WORKING}"
 
     def usage(self, volume_id: str) -> int:
         """Return the bytes allocated to its images."""
-        with self._open(volume_id) as opened:
+        with contextlib.suppress(NoSuchVolume), self._open(volume_id) as opened:
             found = [*opened.images(), opened.directory.stat(opened.name + Kind.PRECACHE)]
-        return 512 * sum({one.st_ino: one.st_blocks for one in found if one is not None}.values())
+            blocks = {one.st_ino: one.st_blocks for one in found if one is not None}
+            return 512 * sum(blocks.values())
+        return 0
 
     def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
         """Return who holds the volume's image open."""
-        with self._open(volume_id) as opened:
-            if not (opened.evidence.working or opened.evidence.current):
-                return ()
-            fd = opened.open_working() if opened.evidence.working else opened.open_current()
-        try:
-            in_use = files.is_open_elsewhere(fd)
-            if in_use is False:
-                return ()
-            found = holders.find(fd)
-        finally:
-            os.close(fd)
-        return found or ((Holder("a process that could not be found"),) if in_use else ())
+        with contextlib.suppress(NoSuchVolume), self._open(volume_id) as opened:
+            evidence = opened.evidence
+            if evidence.working or evidence.current:
+                fd = opened.open_working() if evidence.working else opened.open_current()
+                try:
+                    return _users(fd)
+                finally:
+                    os.close(fd)
+        return ()
 
     def open_image(self, volume_id: str, number: int | None = None) -> int:
         """Open the current image, or a revision, for reading."""
@@ -145,6 +157,11 @@ class ReflinkBackend:
                 reflinks = None
         size = found.f_blocks * found.f_frsize
         return Capacity(size, size - found.f_bfree * found.f_frsize, reflinks)
+
+    def room(self) -> tuple[int, int]:
+        """Return the bytes free for a user, and the bytes in all."""
+        found = os.statvfs(self._path)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def verify(self, vm: str | None = None) -> Iterator[Finding]:
         """Yield what is wrong or strange."""
@@ -184,6 +201,19 @@ class ReflinkBackend:
                 VolumeFiles(directory, volume_id, evidence, judged).write(judged.record)
                 directory.sync()
             return judged.view
+
+    def tidy(self, vm: str) -> None:
+        """Remove the leftovers of all names in the VM's directory, and records without images."""
+        with self._directory(vm) as directory:
+            existing = listing.volumes_in(directory)
+            for name in listing.names_in(directory):
+                evidence = gather(directory, name)
+                for file in leftover_files(evidence):
+                    directory.remove(file)
+                if name not in existing and evidence.newer is None:
+                    directory.remove(name + Kind.RECORD)
+            directory.sync()
+        self._drop_empty(vm)
 
     def configure(self, volume_id: str, config: VolumeConfig) -> None:
         """Write down how the volume is set up."""
@@ -232,8 +262,8 @@ class ReflinkBackend:
                 with opened.draft() as draft:
                     self._clone(pool, origin, draft, source)
                     self._grow(draft, config)
-                    os.fchmod(draft.fd, files.FILE_MODE if config.rw else _READ_ONLY)
-                    os.utime(draft.fd, ns=(number, number))
+                    files.set_mode(draft.fd, files.FILE_MODE if config.rw else _READ_ONLY)
+                    files.set_time(draft.fd, number)
                     draft.publish(opened.working)
             finally:
                 os.close(origin)
@@ -335,7 +365,11 @@ class ReflinkBackend:
     @contextlib.contextmanager
     def _open(self, volume_id: str) -> Iterator[VolumeFiles]:
         vm, name = names.split_id(volume_id)
-        with self._directory(vm) as directory:
+        try:
+            directory = self._directory(vm)
+        except FileNotFoundError:
+            raise NoSuchVolume(volume_id, self._path) from None
+        with directory:
             evidence = gather(directory, name)
             judged = judge(evidence, self._config.on_crash)
             yield VolumeFiles(directory, volume_id, evidence, judged)
@@ -363,7 +397,7 @@ class ReflinkBackend:
                     if current is None or number is None:
                         break
                     fd = opened.open_current()
-            except FileNotFoundError:
+            except (FileNotFoundError, NoSuchVolume):
                 break
             if os.fstat(fd).st_ino == current.st_ino:
                 return fd, number
@@ -400,3 +434,12 @@ class ReflinkBackend:
         wanted = config.size if config.source is not None else None
         if wanted is not None and wanted > os.fstat(draft.fd).st_size:
             truncate(draft.fd, wanted)
+
+
+def _users(fd: int) -> tuple[Holder, ...]:
+    """Return who has the file open besides this descriptor."""
+    in_use = files.is_open_elsewhere(fd)
+    if in_use is False:
+        return ()
+    found = holders.find(fd)
+    return found or ((Holder("a process that could not be found"),) if in_use else ())

@@ -41,7 +41,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "pools": ("init", "pool", "verify", "diagram", "completion"),
     "volumes": ("create", "list", "show", "set", "resize", "import", "export", "clone", "remove"),
-    "life": ("start", "stop", "checkpoint", "revert", "run"),
+    "life": ("start", "stop", "checkpoint", "revert", "run", "recover"),
     "revisions": ("log", "forget", "pin", "unpin", "label", "prune"),
 }
 """The commands by the module of `commands/` that holds them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 from lifecycle import names
 from lifecycle.errors import InvalidConfig, NewerFormat
-from lifecycle.sizes import SECTOR
+from lifecycle.sizes import SECTOR, parse_size
 
 POOL_FILE = "pool.toml"
 POOL_FORMAT = 1
@@ -153,6 +154,9 @@ class PoolConfig:
         timezone: the IANA time zone in which retention counts days.
         setup_check: whether reflinks are required; without, clones become sparse copies.
         lock_timeout: seconds to wait for another process that works on the same VM.
+        reserve: what a start must leave free: a share of the pool (`5%`) or a size (`10G`); empty for nothing.
+        prune_for_reserve: whether a start that would not may first remove revisions beyond what retention keeps, the
+            oldest first, down to what is pinned or current.
     """
 
     driver: str = "reflink"
@@ -161,6 +165,16 @@ class PoolConfig:
     timezone: str = "UTC"
     setup_check: bool = True
     lock_timeout: float = 30.0
+    reserve: str = ""
+    prune_for_reserve: bool = False
+
+    def reserved(self, total: int) -> int:
+        """Return the bytes of a pool of `total` bytes that a start must leave free."""
+        if not self.reserve:
+            return 0
+        if self.reserve.endswith("%"):
+            return int(total * float(self.reserve[:-1]) / 100)
+        return parse_size(self.reserve)
 
 
 _POOL_KEYS = ("format", *(one.name for one in dataclasses.fields(PoolConfig)), "revisions_to_keep")
@@ -202,7 +216,19 @@ def pool_config(where: str, **settings: Any) -> PoolConfig:
     policies.time_zone(config.timezone)
     if not 0 <= config.lock_timeout <= 86400:  # noqa: PLR2004 - a day
         raise InvalidConfig(where, "`lock_timeout` is a number of seconds from 0 to 86400")
+    _check_reserve(where, config)
     return config
+
+
+def _check_reserve(where: str, config: PoolConfig) -> None:
+    try:
+        share = re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,3})?%", config.reserve, re.ASCII)
+        if not share:
+            config.reserved(0)
+    except ValueError as error:
+        raise InvalidConfig(
+            where, "`reserve` is a share such as 5% or a size such as 10G"
+        ) from error
 
 
 def write_pool(config: PoolConfig) -> bytes:

@@ -144,6 +144,6 @@ class Content:
             if size > room:
                 raise NotContent(path, f"holds {room} bytes, fewer than the {size} of {self.name}")
             copying.copy(self.fd, fd, progress)
-            os.fsync(fd)
+            files.sync_content(fd)
         finally:
             os.close(fd)

@@ -34,7 +34,7 @@ def copy(source: int, target: int, progress: Progress | None = None) -> int:
     for offset, chunk in _chunks(source, size, holes=not sparse):
         if seekable:
             for start, piece in _pieces(chunk) if sparse else [(0, chunk)]:
-                _write_at(target, piece, offset + start)
+                files.write_at(target, piece, offset + start)
         else:
             files.write_all(target, chunk)
         done = offset + len(chunk)
@@ -42,7 +42,7 @@ def copy(source: int, target: int, progress: Progress | None = None) -> int:
             progress(done, size)
     total = done if size is None else size
     if sparse:
-        os.ftruncate(target, total)
+        files.truncate(target, total)
     if progress is not None:
         progress(total, total)
     return total
@@ -98,11 +98,3 @@ def _pieces(chunk: bytes) -> Iterator[tuple[int, memoryview]]:
         piece = view[start : start + _HOLE]
         if piece != _ZEROS[: len(piece)]:
             yield start, piece
-
-
-def _write_at(fd: int, piece: bytes | memoryview, offset: int) -> None:
-    view = memoryview(piece)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        offset += written
-        view = view[written:]

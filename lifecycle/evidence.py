@@ -201,21 +201,37 @@ def _read_record(directory: Directory, name: str) -> Record | None:
 
 def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
     """Return what the evidence means; `on_crash` is the pool's crash policy."""
-    record = evidence.record
-    if evidence.damage is not None:
-        return _damaged(evidence, on_crash, evidence.damage)
-    if record is None:
-        if not evidence.has_images:
-            return Judgement(View(), Record())
-        record = _found_without_record(evidence)
-    elif record.config.source is None and not evidence.has_images:
-        return Judgement(View(), record)  # a crash while it was made or removed
+    if _is_absent(evidence):
+        return Judgement(View(), evidence.record or Record())
+    damage = evidence.damage or _damage_of_images(evidence)
+    if damage is not None:
+        return _damaged(evidence, on_crash, damage)
+    record = evidence.record or _found_without_record(evidence)
     if record.config.source is not None:
         return Judgement(_disposable(evidence, record, on_crash), record)
-    if evidence.current is None:
-        return _damaged(evidence, on_crash, f"its current image {evidence.name}.img is missing")
     record, findings = _settled(evidence, record)
     return Judgement(_with_own_image(evidence, record, on_crash), record, findings)
+
+
+def _is_disposable(evidence: Evidence) -> bool:
+    return evidence.record is not None and evidence.record.config.source is not None
+
+
+def _is_absent(evidence: Evidence) -> bool:
+    """Tell whether there is no such volume; a record without images is what a crash left of making or removing one."""
+    return evidence.damage is None and not evidence.has_images and not _is_disposable(evidence)
+
+
+def _damage_of_images(evidence: Evidence) -> str | None:
+    if _is_disposable(evidence):
+        return None
+    if evidence.current is None:
+        return f"its current image {evidence.name}.img is missing"
+    return (
+        f"its current image {evidence.name}.img was cut short"
+        if evidence.current.st_size == 0
+        else None
+    )
 
 
 def _found_without_record(evidence: Evidence) -> Record:

@@ -256,12 +256,12 @@ class Draft:
         Raises:
             FileExistsError: the name is taken.
         """
-        os.fsync(self.fd)
+        sync_content(self.fd)
         self._name(name)
 
     def replace(self, name: str) -> None:
         """Make the content durable, then let it replace what bears the name."""
-        os.fsync(self.fd)
+        sync_content(self.fd)
         if self._temporary is None:
             temporary = temporary_name(name)
             self._name(temporary)
@@ -284,6 +284,35 @@ class Draft:
 
 
 # ---------------------------------------------------------------- content
+
+
+def truncate(fd: int, size: int) -> None:
+    """Give a file its size in bytes; what is added is a hole."""
+    os.ftruncate(fd, size)
+
+
+def sync_content(fd: int) -> None:
+    """Make a file's content and status durable, whoever wrote it."""
+    os.fsync(fd)
+
+
+def set_time(fd: int, moment: int) -> None:
+    """Set a file's modification time, in nanoseconds since 1970; durable with the content."""
+    os.utime(fd, ns=(moment, moment))
+
+
+def set_mode(fd: int, mode: int) -> None:
+    """Set a file's permissions; durable with the content."""
+    os.fchmod(fd, mode)
+
+
+def write_at(fd: int, content: bytes | memoryview, offset: int) -> None:
+    """Write all of it at an offset in bytes."""
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        offset += written
+        view = view[written:]
 
 
 def write_all(fd: int, content: bytes) -> None:
@@ -317,6 +346,17 @@ def has_reflinks(directory: Directory) -> bool:
     with directory.draft("probe") as source, directory.draft("probe") as target:
         os.write(source.fd, b"probe" * 1000)
         return reflink(source.fd, target.fd)
+
+
+def keeps_nanoseconds(directory: Directory) -> bool:
+    """Tell whether files in this directory keep their times to the nanosecond, by trying it.
+
+    Raises:
+        OSError: the directory cannot be written to.
+    """
+    with directory.draft("probe") as draft:
+        set_time(draft.fd, 7)
+        return os.fstat(draft.fd).st_mtime_ns == 7  # noqa: PLR2004 - what was set
 
 
 # ---------------------------------------------------------------- who uses it

@@ -10,10 +10,7 @@ from lifecycle.config import CrashPolicy
 from lifecycle.errors import InvalidName
 from lifecycle.evidence import gather, judge
 from lifecycle.files import Directory
-from lifecycle.names import Kind
 from lifecycle.states import State
-
-_MAKE_A_VOLUME = frozenset({Kind.CURRENT, Kind.WORKING, Kind.RECORD, Kind.REVISION})
 
 
 def volumes_below(directory: Directory, path: str = "") -> Iterator[str]:
@@ -26,9 +23,8 @@ def vms_below(directory: Directory, path: str = "") -> Iterator[tuple[str, Direc
     """Yield the directories that can be VMs, with their names, each open until the next is asked for."""
     if path:
         yield path, directory
-    below = sorted(
-        entry.name for entry in directory.entries() if entry.is_dir(follow_symlinks=False)
-    )
+    found = [entry.name for entry in directory.entries() if entry.is_dir(follow_symlinks=False)]
+    below = sorted(found, key=lambda name: f"{name}/")  # as the ids below them sort
     for name in below:
         vm = f"{path}/{name}" if path else name
         # what vanishes while we walk is not there
@@ -40,9 +36,13 @@ def vms_below(directory: Directory, path: str = "") -> Iterator[tuple[str, Direc
 
 def volumes_in(directory: Directory) -> list[str]:
     """Return the NAMEs of the volumes in a VM's directory, in order."""
+    return [name for name in names_in(directory) if _exists(directory, name)]
+
+
+def names_in(directory: Directory) -> list[str]:
+    """Return the NAMEs that any file in a VM's directory bears, in order, of volumes or left behind."""
     parsed = (names.parse_file(entry.name) for entry in directory.entries())
-    found = {one.volume for one in parsed if one is not None and one.kind in _MAKE_A_VOLUME}
-    return sorted(name for name in found if _exists(directory, name))
+    return sorted({one.volume for one in parsed if one is not None})
 
 
 def _exists(directory: Directory, name: str) -> bool:

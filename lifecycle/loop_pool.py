@@ -41,7 +41,7 @@ def create(path: str, size: int) -> None:
     with Directory.open(path) as directory:
         try:
             with directory.draft(IMAGE) as draft:
-                os.ftruncate(draft.fd, size)
+                files.truncate(draft.fd, size)
                 draft.publish(IMAGE)
         except OSError as error:
             if error.errno == errno.EFBIG:

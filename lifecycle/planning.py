@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lifecycle import room
 from lifecycle.errors import InvalidSize, NoSuchRevision, Refused
 from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
 from lifecycle.transition import Transition
@@ -110,7 +111,7 @@ def _target(volume: Volume, view: View, to: int | None) -> int | None:
 # ---------------------------------------------------------------- what concerns sizes and other volumes
 
 
-def _require_source(volume: Volume, view: View, _asked: dict[str, Any]) -> None:
+def _require_source(volume: Volume, view: View) -> None:
     source = view.config.source
     if source is None or view.state not in AT_REST:
         return
@@ -119,6 +120,12 @@ def _require_source(volume: Volume, view: View, _asked: dict[str, Any]) -> None:
         raise Refused(
             volume.id, view.state, Event.START, f"its source {source} is {found}; mend that first"
         )
+
+
+def _check_start(volume: Volume, view: View, _asked: dict[str, Any]) -> None:
+    _require_source(volume, view)
+    if view.state in AT_REST:
+        room.require(volume, view)
 
 
 def _check_size(volume: Volume, view: View, asked: dict[str, Any]) -> None:
@@ -152,7 +159,7 @@ def _require_no_dependents(volume: Volume, view: View, _asked: dict[str, Any]) -
 
 
 _CHECKS: dict[Event, Callable[[Volume, View, dict[str, Any]], None]] = {
-    Event.START: _require_source,
+    Event.START: _check_start,
     Event.RESIZE: _check_size,
     Event.REMOVE: _require_no_dependents,
 }

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lifecycle.contents import Content
     from lifecycle.copying import Progress
     from lifecycle.policies import Policy
+    from lifecycle.recovery import Recovered
 
 BACKENDS = {"reflink": "lifecycle.backend_reflink:ReflinkBackend"}
 """The built-in backends by driver; others come from the entry-point group `lifecycle.backends`."""
@@ -284,6 +285,27 @@ class Pool:
     def verify(self, vm: str | None = None) -> Iterator[Finding]:
         """Yield what is wrong or strange in the pool, or in one VM. Nothing is changed."""
         return self.backend.verify(vm)
+
+    def recover(self, *vms: str) -> list[Recovered]:
+        """Finish or drop what a crash left half done, in all VMs or in these, and apply the crash policies.
+
+        Goes on past what fails. For the boot of a host; a volume in use is left alone.
+
+        Returns:
+            what was done and what failed; what needed nothing is left out.
+        """
+        from lifecycle import recovery  # noqa: PLC0415 - seldom needed
+
+        return recovery.recover(self, vms or sorted(self.backend.vms()))
+
+    def tidy(self, vm: str) -> None:
+        """Remove what crashes left behind in the VM and no one needs.
+
+        Raises:
+            Locked: another process did not finish in time. OSError: something could not be removed.
+        """
+        with self._locked(vm, create=False):
+            self.backend.tidy(vm)
 
     def progress(self, text: str) -> Progress | None:
         """Return what a copy is to call as it goes, for `on_progress`; None if no one watches."""

@@ -39,14 +39,26 @@ def prune(volume: Volume) -> Plan:
 
     What a subscriber of `pruning` objects to stays, until the next time.
     """
+    view = volume.require(volume.pool.backend.settle(volume.id))
     plan = volume.plan()
-    view = volume.look()
     for number in plan.remove:
         try:
             _remove(volume, Change("prune", view.state, view.state, names.now(), None, number))
         except Vetoed as veto:
             log.warning("%s: revision %d stays: %s", volume.id, number, veto.reason)
     return plan
+
+
+def remove_one(volume: Volume, number: int, *, reason: str) -> None:
+    """Lock the VM and remove one revision, if it is still there and still not the current image.
+
+    Raises:
+        Vetoed: a subscriber objected. Locked: another process did not finish in time.
+    """
+    with volume.pool.changing(volume):
+        view = volume.pool.backend.settle(volume.id)
+        if number in view.numbers and number != view.current:
+            _remove(volume, Change("prune", view.state, view.state, names.now(), reason, number))
 
 
 def forget(volume: Volume, numbers: Iterable[int]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from lifecycle import config as settings
 from lifecycle import names
 from lifecycle.backend import Finding
 from lifecycle.config import CrashPolicy
-from lifecycle.evidence import gather, judge, leftover_files
+from lifecycle.evidence import Evidence, Judgement, gather, judge, leftover_files, seal
 from lifecycle.files import Directory
 from lifecycle.listing import vms_below, volumes_in
 from lifecycle.names import FileName, Kind
@@ -58,12 +59,33 @@ def _of_volume(
         if directory.stat(file) is not None:
             text = "left behind by a crash; the next start removes it"
             yield Finding(f"{volume_id.rpartition('/')[0]}/{file}", text, harmful=False)
-    expected = judged.record.config.size
-    for one in evidence.revisions.values():
-        status = directory.stat(one.file)
-        if status is not None and status.st_size == 0 and expected:
-            text = "a revision that was cut short: it is empty"
-            yield Finding(f"{volume_id.rpartition('/')[0]}/{one.file}", text, harmful=True)
+    for number, file, status in _sealed_images(directory, evidence, judged):
+        where = f"{volume_id.rpartition('/')[0]}/{file}"
+        if status.st_size == 0:
+            yield Finding(where, "was cut short: it is empty", harmful=True)
+        elif status.st_mtime_ns != seal(number, _moment(evidence, judged, number)):
+            text = f"was changed in place since it became {number} (or copied without its times)"
+            yield Finding(where, text, harmful=True)
+
+
+def _sealed_images(
+    directory: Directory, evidence: Evidence, judged: Judgement
+) -> Iterator[tuple[int, str, os.stat_result]]:
+    """Yield number, file name and status of the images that should bear their seal."""
+    files = {number: one.file for number, one in evidence.revisions.items()}
+    if judged.view.current is not None and judged.view.state is not State.DAMAGED:
+        files[judged.view.current] = evidence.name + Kind.CURRENT
+    for number, file in sorted(files.items()):
+        status = directory.stat(file)
+        if status is not None and number >= judged.record.sealed:
+            yield number, file, status
+
+
+def _moment(evidence: Evidence, judged: Judgement, number: int) -> datetime:
+    """Return when the image was made."""
+    if number in evidence.revisions:
+        return evidence.revisions[number].at
+    return judged.record.at or datetime.fromtimestamp(0, UTC)
 
 
 def _of_file(path: str, entry: os.DirEntry[str], volumes: list[str]) -> Iterator[Finding]:

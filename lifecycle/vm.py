@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from lifecycle import names, planning
+from lifecycle import names, planning, room
 from lifecycle.change import Change
 from lifecycle.errors import LifecycleError, NoSuchVolume, Refused
 from lifecycle.states import AT_REST, RUNNING, Event
@@ -55,6 +55,7 @@ class VM:
             Refused, InUse, Vetoed, StorageFailed: one of them could not start; none has.
         """
         volumes = self._require_volumes()
+        room.make(self.pool)
         with self.pool.changing(*volumes):
             transitions = [planning.plan(volume, Event.START) for volume in volumes]
             for transition in transitions:

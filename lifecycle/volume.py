@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lifecycle import names, planning
+from lifecycle import names, planning, room
 from lifecycle.change import Change, Revision
 from lifecycle.errors import InvalidConfig, NoSuchRevision, NoSuchVolume, Refused
 from lifecycle.sizes import parse_size
@@ -159,6 +159,7 @@ class Volume:
             Vetoed: a subscriber of `starting` objected.
             StorageFailed: the file system failed; there is no working image.
         """
+        room.make(self.pool)
         with self._transition(Event.START) as transition:
             return transition.run()
 
@@ -396,6 +397,15 @@ class Volume:
             return config
 
     # ------------------------------------------------------------ inside
+
+    def settle(self) -> View:
+        """Finish or drop what a crash left half done, as each event does first; return the volume as it is then.
+
+        Raises:
+            NoSuchVolume: there is none. Locked: another process did not finish in time.
+        """
+        with self.pool.changing(self):
+            return self.require(self.pool.backend.settle(self.id))
 
     def require(self, view: View) -> View:
         """Return the view of a volume that exists.

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from lifecycle import files, holders, names
 from lifecycle import record as records
 from lifecycle.change import Change, Revision
-from lifecycle.errors import InvalidSize, NoSuchRevision
+from lifecycle.errors import InvalidSize, NoSuchRevision, Unsupported
 from lifecycle.evidence import Evidence, Judgement, leftover_files, seal
 from lifecycle.files import Directory, Draft
 from lifecycle.names import Kind
@@ -174,7 +174,14 @@ class VolumeFiles:
     def _file_to_go_back_to(self, number: int, change: Change) -> tuple[str, datetime]:
         """Return a revision's file and when it was made; the empty image is made if there is none."""
         if number in self.evidence.revisions or number != 0:
-            return self.revision_file(number), self.evidence.revisions[number].at
+            file = self.revision_file(number)
+            status = self.directory.stat(file)
+            if status is None or status.st_size == 0:
+                raise Unsupported(
+                    f"{self.volume_id}: revision {number} was cut short and holds nothing; go back to"
+                    f" another, and `lifecycle forget {self.volume_id} {number}`"
+                )
+            return file, self.evidence.revisions[number].at
         file = names.revision_file(self.name, 0, change.at)
         with self.draft() as draft:
             truncate(draft.fd, self._birth_size())
@@ -219,7 +226,7 @@ class VolumeFiles:
         fd = self.open_working()
         try:
             put_seal(fd, change)
-            os.fsync(fd)
+            files.sync_content(fd)
         finally:
             os.close(fd)
 
@@ -240,7 +247,7 @@ class VolumeFiles:
         fd = self.open_working(writable=True)
         try:
             truncate(fd, size)
-            os.fsync(fd)
+            files.sync_content(fd)
             for device in holders.loop_devices(holders.identity(os.fstat(fd))):
                 files.tell_loop_device(device)
         finally:
@@ -267,8 +274,7 @@ def revision_of(change: Change) -> int:
 
 def put_seal(fd: int, change: Change) -> None:
     """Seal an image with the number and moment of the change that makes it."""
-    moment = seal(revision_of(change), change.at)
-    os.utime(fd, ns=(moment, moment))
+    files.set_time(fd, seal(revision_of(change), change.at))
 
 
 def truncate(fd: int, size: int) -> None:
@@ -278,7 +284,7 @@ def truncate(fd: int, size: int) -> None:
         InvalidSize: a file cannot be that large here.
     """
     try:
-        os.ftruncate(fd, size)
+        files.truncate(fd, size)
     except OSError as error:
         if error.errno in _TOO_LARGE:
             raise InvalidSize(

@@ -8,7 +8,7 @@ import click
 
 from lifecycle import documents
 from lifecycle.change import Change
-from lifecycle.cli import Session, command, complete, targets_argument, volume_argument
+from lifecycle.cli import FAILED, Session, command, complete, targets_argument, volume_argument
 from lifecycle.states import Event
 from lifecycle.vm import VM, Outcome
 from lifecycle.volume import Volume
@@ -88,6 +88,27 @@ def run_command(session: Session, vm: str, discard: bool, words: tuple[str, ...]
         session.say([documents.of_volume(volume) for volume, _change in outcome])
     else:
         _tell(outcome)
+
+
+@command("recover", short_help="Apply the crash policies after a host's crash.")
+@targets_argument(required=False)
+def recover_command(session: Session, targets: tuple[str, ...]) -> None:
+    """Finish or drop what a crash left half done, in all VMs or those of TARGETs, and apply the crash policies.
+
+    A working image that no one holds open is kept for the next start (resume), committed as a revision marked
+    `crash`, or thrown away (revert). Goes on past what fails; exit status 1 then.
+    """
+    vms = sorted({volume.vm for volume in session.volumes(targets)}) if targets else []
+    found = session.pool.recover(*vms)
+    session.say(
+        [
+            {"id": one.id, "state": one.state, "text": one.text, "failed": one.error is not None}
+            for one in found
+        ],
+        *([f"{one.id}: {one.text}" for one in found] or ["nothing to recover"]),
+    )
+    if any(one.error is not None for one in found):
+        session.exit_status = FAILED
 
 
 def _tell(outcome: Outcome) -> None:

@@ -1,0 +1,79 @@
+"""The room that a pool keeps free: a start is refused in time, rather than a VM stopped by a full disk."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from lifecycle import names, policies, retention
+from lifecycle.errors import Locked, Refused, Vetoed
+from lifecycle.sizes import format_size
+from lifecycle.states import Event
+
+if TYPE_CHECKING:
+    from lifecycle.backend import View
+    from lifecycle.pool import Pool
+    from lifecycle.volume import Volume
+
+log = logging.getLogger("lifecycle.room")
+
+
+def missing(pool: Pool) -> int:
+    """Return how many bytes the pool lacks of its reserve; 0 if none, or if its room is not known."""
+    if not pool.config.reserve:
+        return 0
+    room = pool.backend.room()
+    if room is None:
+        return 0
+    free, total = room
+    return max(pool.config.reserved(total) - free, 0)
+
+
+def require(volume: Volume, view: View) -> None:
+    """Refuse a start while the pool lacks some of its reserve.
+
+    Raises:
+        Refused: it does, with how much.
+    """
+    lacking = missing(volume.pool)
+    if lacking:
+        raise Refused(
+            volume.id,
+            view.state,
+            Event.START,
+            f"the pool must keep {volume.pool.config.reserve} free and lacks {format_size(lacking)} of it;"
+            " `lifecycle forget` or `remove` something, or lower `reserve` in pool.toml",
+        )
+
+
+def make(pool: Pool) -> list[tuple[str, int]]:
+    """Remove revisions, the oldest first, until the pool has its reserve; return the ids and numbers removed.
+
+    Does so only if the pool's `prune_for_reserve` says so, and never removes what retention may not touch: pinned,
+    current and needed revisions, and those from the future. No lock is held when this is called.
+    """
+    if not pool.config.prune_for_reserve or not missing(pool):
+        return []
+    removed = []
+    for volume, number in _removable(pool):
+        if not missing(pool):
+            break
+        try:
+            retention.remove_one(volume, number, reason="reserve")
+        except (Vetoed, Locked) as reason:
+            log.warning("%s: revision %d stays: %s", volume.id, number, reason)
+        else:
+            removed.append((volume.id, number))
+    return removed
+
+
+def _removable(pool: Pool) -> list[tuple[Volume, int]]:
+    """Return all revisions that may be removed at need, the oldest first."""
+    nothing = policies.parse("last 0")
+    found = []
+    for volume in pool:
+        at = {one.number: one.at for one in volume.revisions}
+        numbers = nothing.plan(volume.revisions, names.now()).remove
+        found += [(at[number], number, volume) for number in numbers if number in at]
+    found.sort(key=lambda one: one[:2])
+    return [(volume, number) for _at, number, volume in found]
