@@ -237,8 +237,7 @@ class ReflinkBackend:
             opened.clear()
             owns = config.source is None
             with opened.draft() as draft:
-                if owns:
-                    truncate(draft.fd, config.size or 0)
+                truncate(draft.fd, config.size or 0)
                 opened.write(Record(config=config, current=0 if owns else None, at=change.at))
                 opened.directory.sync()
                 if owns:

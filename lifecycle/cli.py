@@ -9,6 +9,7 @@ Exit status: 0 done, 1 failed, 2 usage, 3 refused (not allowed in this state, ve
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -94,7 +95,7 @@ class Session:
         if not names:
             return self.pool.volumes()
         found = [getattr(one, "volumes", [one]) for one in self.targets(names)]
-        return [volume for several in found for volume in several]
+        return list(dict.fromkeys(volume for several in found for volume in several))
 
     def say(self, document: Any, *lines: str) -> None:
         """Print the document as JSON, or the lines for people."""
@@ -107,16 +108,22 @@ class Session:
                 click.echo(line)
 
 
+class Interrupted(LifecycleError):
+    """Someone pressed Ctrl-C."""
+
+
 class CannotOpen(LifecycleError):
     """The pool could not be opened, for the reason given."""
 
 
 def watched(pool: Pool) -> Pool:
     """Return the pool, with its copies shown as progress bars if someone is watching."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         from lifecycle.terminal import Bars  # noqa: PLC0415 - only here
 
-        pool.on_progress = Bars().update
+        bars = Bars()
+        pool.on_progress = bars.update
+        click.get_current_context().call_on_close(bars.close)
     return pool
 
 
@@ -137,7 +144,12 @@ def command(name: str, *, short_help: str) -> Callable[[Callable[..., None]], cl
             if verbose:
                 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
             session = Session(pool or default_pool(), as_json=as_json)
-            function(session, **parameters)
+            try:
+                function(session, **parameters)
+            except KeyboardInterrupt:
+                raise Interrupted(
+                    "interrupted; what was begun is finished or dropped next time"
+                ) from None
             if session.exit_status:
                 raise SystemExit(session.exit_status)
 
@@ -229,22 +241,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = cli.main(given, prog_name="lifecycle", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = USAGE
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "lifecycle"
         _complain(given, error, f"{error.format_message()} See `{where} --help`.")
         status = USAGE
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         status = INTERRUPTED
-    except KeyboardInterrupt:
-        click.echo(
-            "lifecycle: interrupted; what was begun is finished or dropped next time", err=True
-        )
-        status = INTERRUPTED
-    except BrokenPipeError:
-        # whoever read our output has stopped; nothing more can be said there
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = FAILED
     except LifecycleError as error:
         _complain(given, error, str(error))
         status = _status_of(error)
@@ -252,19 +258,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name = f"{error.filename}: " if error.filename else ""
         _complain(given, error, f"{name}{error.strerror or error}.")
         status = FAILED
-    sys.exit(status)
+    sys.exit(_flushed(status))
+
+
+def _flushed(status: int) -> int:
+    """Return the status once all is written; if it cannot be, say so no more than once."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        # whoever read our output has gone, or the disk is full: nothing more can be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return status or FAILED
+    return status
 
 
 def _status_of(error: LifecycleError) -> int:
+    if isinstance(error, Interrupted):
+        return INTERRUPTED
     if isinstance(error, Refused):
         return REFUSED
     return USAGE if isinstance(error, _USAGE_ERRORS) else FAILED
 
 
-def _complain(arguments: Sequence[str], error: Exception, text: str) -> None:
+def _complain(arguments: Sequence[str], error: BaseException, text: str) -> None:
     """Say on stderr what is wrong; where JSON was asked for, say it there too."""
-    click.echo(f"lifecycle: {text}", err=True)
-    if "--json" in arguments:
+    if not isinstance(error, BrokenPipeError):
+        click.echo(f"lifecycle: {text}", err=True)
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--json" in own:
         import json  # noqa: PLC0415 - only here
 
         known = {
@@ -272,4 +294,6 @@ def _complain(arguments: Sequence[str], error: Exception, text: str) -> None:
             for name in ("volume", "state", "event", "reason", "allowed")
             if isinstance(getattr(error, name, None), (str, tuple))
         }
-        click.echo(json.dumps({"error": {"kind": type(error).__name__, "message": text, **known}}))
+        said = {"error": {"kind": type(error).__name__, "message": text, **known}}
+        with contextlib.suppress(OSError):  # it may be standard output itself that failed
+            click.echo(json.dumps(said))

@@ -16,8 +16,8 @@ from enum import StrEnum
 from typing import Any, TypeVar, cast
 
 from lifecycle import names
-from lifecycle.errors import InvalidConfig, NewerFormat
-from lifecycle.sizes import SECTOR, parse_size
+from lifecycle.errors import InvalidConfig, InvalidSize, NewerFormat, shown
+from lifecycle.sizes import parse_size
 
 POOL_FILE = "pool.toml"
 POOL_FORMAT = 1
@@ -114,8 +114,11 @@ def volume_config(where: str, **settings: Any) -> VolumeConfig:
         InvalidConfig: one of them cannot be.
     """
     config = typed(where, VolumeConfig, settings)
-    if config.size is not None and (config.size % SECTOR or config.size <= 0):
-        raise InvalidConfig(where, f"`size` cannot be {config.size}")
+    if config.size is not None:
+        try:
+            parse_size(config.size)
+        except InvalidSize as error:
+            raise InvalidConfig(where, f"`size` cannot be {shown(config.size)}") from error
     return config
 
 
@@ -190,7 +193,7 @@ def read_pool(where: str, content: bytes) -> PoolConfig:
     """
     try:
         table = tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidConfig(where, f"is not TOML: {error}") from error
     check_format(where, table.get("format"), POOL_FORMAT)
     unknown = sorted(set(table) - set(_POOL_KEYS))
@@ -221,10 +224,10 @@ def pool_config(where: str, **settings: Any) -> PoolConfig:
 
 
 def _check_reserve(where: str, config: PoolConfig) -> None:
+    if not config.reserve or re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,3})?%", config.reserve, re.ASCII):
+        return
     try:
-        share = re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,3})?%", config.reserve, re.ASCII)
-        if not share:
-            config.reserved(0)
+        parse_size(config.reserve)
     except ValueError as error:
         raise InvalidConfig(
             where, "`reserve` is a share such as 5% or a size such as 10G"
@@ -239,11 +242,15 @@ def write_pool(config: PoolConfig) -> bytes:
     ]
     for one in dataclasses.fields(PoolConfig):
         value = getattr(config, one.name)
-        # every JSON string, number and boolean is TOML too
-        text = f"{one.name} = {json.dumps(value)}"
+        text = f"{one.name} = {_toml(value)}"
         always = one.name in {"driver", "keep"}
         lines.append(text if always or value != one.default else f"# {text}")
     return ("\n".join(lines) + "\n").encode()
+
+
+def _toml(value: object) -> str:
+    """Return the value as TOML: as JSON has it, but for one control character that TOML wants escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _take_revisions_to_keep(where: str, table: dict[str, Any]) -> None:
@@ -257,7 +264,7 @@ def _take_revisions_to_keep(where: str, table: dict[str, Any]) -> None:
 
 def last_n(where: str, count: object) -> str:
     """Return the policy that `revisions_to_keep = count` is short for."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= names.MAX_NUMBER:
         raise InvalidConfig(where, "`revisions_to_keep` is a whole number, 0 or more")
     return f"last {count}"
 
@@ -338,11 +345,11 @@ def typed(where: str, cls: type[_T], settings: Mapping[str, Any]) -> _T:
     made = {}
     for key, value in settings.items():
         if key not in fields:
-            raise InvalidConfig(where, f"has an unknown key `{key:.40}`")
+            raise InvalidConfig(where, f"has an unknown key `{shown(key)[1:-1]}`")
         wanted = [name.strip() for name in fields[key].split("|")]
         accepted = tuple(one for name in wanted for one in _TYPES[name])
         if not isinstance(value, accepted) or (isinstance(value, bool) and "bool" not in wanted):
-            raise InvalidConfig(where, f"`{key}` cannot be {value!r:.40}")
+            raise InvalidConfig(where, f"`{key}` cannot be {shown(value)}")
         if "CrashPolicy" in wanted and isinstance(value, str):
             value = crash_policy(where, value)  # noqa: PLW2901
         made[key] = value
@@ -359,4 +366,4 @@ def crash_policy(where: str, value: str) -> CrashPolicy:
         return CrashPolicy(value)
     except ValueError as error:
         choices = ", ".join(CrashPolicy)
-        raise InvalidConfig(where, f"`on_crash` is one of {choices}, not {value!r:.40}") from error
+        raise InvalidConfig(where, f"`on_crash` is one of {choices}, not {shown(value)}") from error

@@ -10,6 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
+def shown(value: object) -> str:
+    """Return a value that was found or given as a message shows it: short, and printable anywhere."""
+    try:
+        text = ascii(value)
+    except ValueError:  # a number of thousands of digits
+        return "a number too long to be written out"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
+
+
+_LONGEST = 60
+
+
 class LifecycleError(Exception):
     """The base of every error of this package."""
 
@@ -95,10 +107,7 @@ class InvalidName(LifecycleError, ValueError):
     def __init__(self, name: object, reason: str) -> None:
         self.name = name
         self.reason = reason
-        shown = ascii(name)
-        if len(shown) > 80:  # noqa: PLR2004 - a line of a terminal
-            shown = f"{shown[:60]}… ({len(shown)} characters)"
-        super().__init__(f"{shown} cannot be a name: {reason}.")
+        super().__init__(f"{shown(name)} cannot be a name: {reason}.")
 
 
 class InvalidSize(LifecycleError, ValueError):
@@ -112,8 +121,7 @@ class InvalidSize(LifecycleError, ValueError):
     def __init__(self, size: object, reason: str) -> None:
         self.size = size
         self.reason = reason
-        shown = ascii(size) if isinstance(size, str) else str(size)
-        super().__init__(f"{shown[:60]} cannot be a disk's size: {reason}.")
+        super().__init__(f"{shown(size)} cannot be a disk's size: {reason}.")
 
 
 class InvalidPolicy(LifecycleError, ValueError):
@@ -127,7 +135,7 @@ class InvalidPolicy(LifecycleError, ValueError):
     def __init__(self, policy: object, reason: str) -> None:
         self.policy = policy
         self.reason = reason
-        super().__init__(f"{ascii(policy)[:200]} is not a retention policy: {reason}.")
+        super().__init__(f"{shown(policy)} is not a retention policy: {reason}.")
 
 
 class InvalidConfig(LifecycleError, ValueError):
@@ -152,7 +160,8 @@ class NewerFormat(InvalidConfig):
         self.known = known
         super().__init__(
             where,
-            f"was written by a newer version of lifecycle (format {found}, this one reads {known});"
+            f"was written by a newer version of lifecycle (format {shown(found)}, this one reads"
+            f" {known});"
             " upgrade lifecycle to use it",
         )
 

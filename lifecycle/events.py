@@ -50,7 +50,8 @@ class _Ordered:
         return _Ordered(self._moment_of)
 
     def __or__(self, other: _Ordered) -> _Ordered:
-        return _Ordered(other._moment_of | self._moment_of)
+        both = other._moment_of | self._moment_of
+        return _Ordered({one: min(both[one], other._moment_of.get(one, both[one])) for one in both})
 
     def __iter__(self) -> Iterator[Any]:
         return iter(sorted(self._moment_of, key=self._moment_of.__getitem__))

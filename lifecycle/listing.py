@@ -13,18 +13,24 @@ from lifecycle.files import Directory
 from lifecycle.states import State
 
 
-def volumes_below(directory: Directory, path: str = "") -> Iterator[str]:
-    """Yield the ids of the volumes in and below the directory, in order; `path` is its own in the pool."""
-    for vm, found in vms_below(directory, path):
-        yield from (f"{vm}/{name}" for name in volumes_in(found))
+def volumes_below(directory: Directory) -> list[str]:
+    """Return the ids of the volumes below a pool's directory, in the order of their VMs, then of their names."""
+    found = [(vm, name) for vm, inside in vms_below(directory) for name in volumes_in(inside)]
+    return [f"{vm}/{name}" for vm, name in sorted(found)]
 
 
 def vms_below(directory: Directory, path: str = "") -> Iterator[tuple[str, Directory]]:
-    """Yield the directories that can be VMs, with their names, each open until the next is asked for."""
+    """Yield the directories that can be VMs, with their names, each open until the next is asked for.
+
+    Args:
+        directory: where to look.
+        path: its own name in the pool.
+    """
     if path:
         yield path, directory
-    found = [entry.name for entry in directory.entries() if entry.is_dir(follow_symlinks=False)]
-    below = sorted(found, key=lambda name: f"{name}/")  # as the ids below them sort
+    below = sorted(
+        entry.name for entry in directory.entries() if entry.is_dir(follow_symlinks=False)
+    )
     for name in below:
         vm = f"{path}/{name}" if path else name
         # what vanishes while we walk is not there

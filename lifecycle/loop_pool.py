@@ -57,6 +57,12 @@ def create(path: str, size: int) -> None:
     os.chmod(path, files.DIRECTORY_MODE)
 
 
+def is_there(path: str) -> bool:
+    """Tell whether the directory holds an embedded pool's file, which shows while it is not mounted."""
+    with Directory.open(path) as directory:
+        return directory.stat(IMAGE) is not None
+
+
 def mount_again(path: str) -> bool:
     """Mount the pool's file if there is one and it is not mounted; return whether there is one.
 

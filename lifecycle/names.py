@@ -32,6 +32,8 @@ _FILE = re.compile(
     r")",
     re.DOTALL,
 )
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode's categories of characters that control, break lines, or cannot be shown."""
 _TIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _OLD_REVISION = re.compile(r"(?P<name>.+?)\.img@[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z?")
 
@@ -92,7 +94,7 @@ def revision_file(volume: str, number: int, at: datetime) -> str:
 
 def format_time(at: datetime) -> str:
     """Return the time as names and records bear it: UTC, to the second."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def parse_time(text: str) -> datetime | None:
@@ -159,13 +161,17 @@ def _objection(part: str, *, last: bool) -> str | None:
         (part.startswith((".", "-")), "a part of it starts with `.` or `-`"),
         ("@" in part or "~" in part, "`@` and `~` mark revisions and temporary files"),
         (
-            any(unicodedata.category(char)[0] == "C" for char in part),
+            any(unicodedata.category(char) in _UNSEEN for char in part),
             "it has a control character or one that cannot be shown",
         ),
         (part != part.strip(), "a part of it starts or ends with a space"),
         (
             not unicodedata.is_normalized("NFC", part),
             "it is not in Unicode's composed form (NFC), so two names could look the same",
+        ),
+        (
+            not last and _FILE.fullmatch(part) is not None,
+            "a VM's name is like that of a volume's file, which could not lie beside it",
         ),
         (
             last and part.endswith(_RESERVED_ENDINGS),

@@ -217,6 +217,8 @@ class Pool:
                     f"{content.name} is a stream, of which the size is not known; create the volume"
                     " with a size, then import the stream"
                 )
+            if content.size == 0:
+                raise InvalidSize(0, f"{content.name} is empty")
             volume = self.create_volume(
                 volume_id, round_up(content.size), rw=rw, keep=keep, on_crash=on_crash
             )
@@ -405,7 +407,9 @@ def _make_directory(path: str) -> None:
         raise NotAPool(path, "is not a directory") from error
     except OSError as error:
         raise NotAPool(path, f"cannot be made a pool: {error.strerror}") from error
-    if _read_pool_file(path) is not None:
+    from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
+
+    if _read_pool_file(path) is not None or loop_pool.is_there(path):
         raise NotAPool(path, "is a pool already; open it, or remove its pool.toml to start anew")
 
 

@@ -24,7 +24,7 @@ from lifecycle.config import (
     typed,
     volume_config,
 )
-from lifecycle.errors import InvalidConfig, LifecycleError, NewerFormat
+from lifecycle.errors import InvalidConfig, LifecycleError, NewerFormat, shown
 from lifecycle.states import AT_REST, State
 
 FORMAT = 1
@@ -156,7 +156,7 @@ def _record(where: str, document: dict[str, Any]) -> Record:
         rest=rest,
         notes=MappingProxyType(
             {
-                _number(int(number)): typed(where, Note, _mapping(note))
+                _key(number): typed(where, Note, _mapping(note))
                 for number, note in _mapping(document.get("notes", {})).items()
             }
         ),
@@ -178,11 +178,18 @@ def _mapping(found: Any) -> dict[str, Any]:
     return found
 
 
+def _key(text: str) -> int:
+    """Return the number that a note is on, from the one way to write it."""
+    if not text.isascii() or not text.isdecimal() or str(int(text)) != text:
+        raise ValueError(f"{shown(text)} is not the number of a revision")
+    return _number(int(text))
+
+
 def _number(found: Any) -> int:
     if isinstance(found, bool) or not isinstance(found, int):
-        raise TypeError(f"{found!r:.40} is not a number")
+        raise TypeError(f"{shown(found)} is not a number")
     if not 0 <= found <= names.MAX_NUMBER:
-        raise ValueError(f"{found!r:.40} is not the number of a revision")
+        raise ValueError(f"{shown(found)} is not the number of a revision")
     return found
 
 

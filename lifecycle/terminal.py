@@ -38,7 +38,7 @@ BAR_AFTER_SECONDS = 1.0
 
 def _console() -> Console:
     # text that is piped on must not be broken at 80 columns
-    width = None if sys.stdout.isatty() else 10_000
+    width = None if sys.stdout is not None and sys.stdout.isatty() else 10_000
     return Console(highlight=False, soft_wrap=False, width=width)
 
 
@@ -60,7 +60,9 @@ def print_list(found: list[Document], pool: str) -> None:
     """Print volumes, a line each."""
     console = _console()
     if not found:
-        console.print(f"no volumes in {pool}; `lifecycle create VM/NAME --size 10G` makes one")
+        console.print(
+            Text(f"no volumes in {pool}; `lifecycle create VM/NAME --size 10G` makes one")
+        )
         return
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column("VOLUME", no_wrap=True)
@@ -189,6 +191,11 @@ class Bars:
         if text not in self._tasks:
             self._tasks[text] = self._progress.add_task(text, total=total)
         self._progress.update(self._tasks[text], completed=done)
+
+    def close(self) -> None:
+        """Take the bars away, however the copies ended."""
+        for text in list(self._begun):
+            self._finish(text)
 
     def _finish(self, text: str) -> None:
         self._begun.pop(text, None)

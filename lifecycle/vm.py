@@ -91,20 +91,47 @@ class VM:
             running = [volume for volume in volumes if volume.state in RUNNING]
             if not running:
                 raise Refused(self.name, "at rest", "stop", "none of its volumes is running")
-            transitions = [
-                planning.stop(volume, discard=discard, reason=reason) for volume in running
-            ]
-            for transition in transitions:
-                transition.announce()
-            for transition in transitions:
-                transition.run()
-            return _outcome(transitions)
+            return _run_together(
+                [planning.stop(volume, discard=discard, reason=reason) for volume in running]
+            )
+
+    def checkpoint(self) -> Outcome:
+        """Keep what has been written by now, of each volume that runs and is saved on stop; durable.
+
+        Each is of its own moment: they are crash-consistent one by one, not together.
+
+        Raises:
+            NoSuchVolume: it has no volumes.
+            Refused: none of them is running and saved on stop.
+            Vetoed, Unsupported, StorageFailed: one of them could not be kept.
+        """
+        volumes = self._require_volumes()
+        with self.pool.changing(*volumes):
+            views = [(volume, volume.look()) for volume in volumes]
+            running = [volume for volume, view in views if view.running and view.saves]
+            if not running:
+                raise Refused(
+                    self.name,
+                    "at rest",
+                    Event.CHECKPOINT,
+                    "none of its volumes is running and saved on stop",
+                )
+            return _run_together([planning.plan(one, Event.CHECKPOINT) for one in running])
 
     def _require_volumes(self) -> list[Volume]:
         volumes = self.volumes
         if not volumes:
             raise NoSuchVolume(self.name, self.pool.path)
         return volumes
+
+
+def _run_together(transitions: list[Transition]) -> Outcome:
+    """Announce all, then run all: an objection to one stops all before anything has happened."""
+    for transition in transitions:
+        transition.announce()
+    for transition in transitions:
+        transition.run()
+    return _outcome(transitions)
 
 
 def _take_back(started: list[Transition]) -> None:

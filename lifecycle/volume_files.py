@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from lifecycle import files, holders, names
 from lifecycle import record as records
 from lifecycle.change import Change, Revision
-from lifecycle.errors import InvalidSize, NoSuchRevision, Unsupported
+from lifecycle.errors import ForeignFile, InvalidSize, NoSuchRevision, Unsupported
 from lifecycle.evidence import Evidence, Judgement, leftover_files, seal
 from lifecycle.files import Directory, Draft
 from lifecycle.names import Kind
@@ -68,6 +68,21 @@ class VolumeFiles:
     def open_current(self) -> int:
         """Open the current image for reading and return the descriptor, the caller's to close."""
         return self.directory.open_file(self.current)
+
+    def _open_own_working(self, *, writable: bool = False) -> int:
+        """Open the working image to change it.
+
+        Raises:
+            ForeignFile: it has another name elsewhere, which would be changed too.
+        """
+        fd = self.open_working(writable=writable)
+        if os.fstat(fd).st_nlink > 1:
+            os.close(fd)
+            raise ForeignFile(
+                f"{self.directory.path}/{self.working}",
+                "a file with a second name elsewhere (a hard link)",
+            )
+        return fd
 
     def open_working(self, *, writable: bool = False) -> int:
         """Open the working image and return the descriptor, the caller's to close."""
@@ -223,7 +238,7 @@ class VolumeFiles:
 
     def finish_working(self, change: Change) -> None:
         """Seal the working image, and make what was written to it durable, whoever wrote it."""
-        fd = self.open_working()
+        fd = self._open_own_working()
         try:
             put_seal(fd, change)
             files.sync_content(fd)
@@ -244,7 +259,7 @@ class VolumeFiles:
 
     def resize_working(self, size: int) -> None:
         """Give the working image another size (bytes), durably, and tell the loop devices made of it."""
-        fd = self.open_working(writable=True)
+        fd = self._open_own_working(writable=True)
         try:
             truncate(fd, size)
             files.sync_content(fd)

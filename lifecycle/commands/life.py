@@ -45,8 +45,16 @@ def stop_command(session: Session, targets: tuple[str, ...], discard: bool) -> N
 @command("checkpoint", short_help="Keep what running VMs have written by now.")
 @targets_argument()
 def checkpoint_command(session: Session, targets: tuple[str, ...]) -> None:
-    """Keep what running VMs have written by now as a revision each (crash-consistent)."""
-    _say(session, [(volume, volume.checkpoint()) for volume in session.volumes(targets)])
+    """Keep what running volumes have written by now as a revision each (crash-consistent).
+
+    Of a VM: each volume that runs and is saved on stop.
+    """
+    outcome: Outcome = []
+    for target in session.targets(targets):
+        outcome += (
+            target.checkpoint() if isinstance(target, VM) else [(target, target.checkpoint())]
+        )
+    _say(session, outcome)
 
 
 @command("revert", short_help="Take a volume back.")

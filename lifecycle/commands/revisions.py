@@ -60,7 +60,7 @@ def unpin_command(session: Session, volume_id: str, number: int) -> None:
 @command("label", short_help="Put words to a revision.")
 @volume_argument()
 @_NUMBER
-@click.argument("text", metavar="TEXT", default="")
+@click.argument("text", metavar="[TEXT]", default="")
 def label_command(session: Session, volume_id: str, number: int, text: str) -> None:
     """Label revision N with TEXT; without one, take its label away."""
     volume = session.pool[volume_id]

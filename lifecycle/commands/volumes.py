@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from lifecycle import documents
 from lifecycle.cli import Session, command, complete, targets_argument, volume_argument
+from lifecycle.errors import NotContent
 from lifecycle.sizes import format_size
 
 _KEEP = click.option("--keep", metavar="POLICY", help="What to keep; by default as the pool does.")
@@ -144,15 +145,21 @@ def import_command(session: Session, volume_id: str, file: str) -> None:
     from lifecycle.contents import Content  # noqa: PLC0415 - keeps --help quick
 
     volume = session.pool[volume_id]
-    origin = (
-        Content(os.dup(sys.stdin.fileno()), "standard input") if file == "-" else Content.of(file)
-    )
+    origin = Content(_standard_input(), "standard input") if file == "-" else Content.of(file)
     with origin:
         change = volume.import_from(origin)
     session.say(
         documents.of_volume(volume),
         f"{volume.id}: committed as {change.revision}, {format_size(volume.size or 0)}",
     )
+
+
+def _standard_input() -> int:
+    return os.dup(sys.__stdin__.fileno() if sys.__stdin__ else _closed("input"))
+
+
+def _closed(stream: str) -> NoReturn:
+    raise NotContent(f"standard {stream}", "is closed")
 
 
 @command("export", short_help="Write a volume's content to a file.")
@@ -176,9 +183,14 @@ def export_command(
     pool = session.pool
     with pool[volume_id].export(revision) as content:
         if file == "-":
-            copying.copy(content.fd, sys.stdout.fileno())
+            copying.copy(
+                content.fd, sys.__stdout__.fileno() if sys.__stdout__ else _closed("output")
+            )
             return
-        content.save(file, replace=force, progress=pool.progress(f"export {volume_id}"))
+        try:
+            content.save(file, replace=force, progress=pool.progress(f"export {volume_id}"))
+        except FileExistsError:
+            raise NotContent(file, "is there already; --force replaces it") from None
         size = content.size
     document = {"id": volume_id, "revision": revision, "size": size, "file": os.path.abspath(file)}
     session.say(document, f"{volume_id}: exported to {file}, {format_size(size or 0)}")
@@ -220,7 +232,8 @@ def clone_command(
 def remove_command(session: Session, targets: tuple[str, ...]) -> None:
     """Remove volumes, or VMs with all their volumes; with all revisions."""
     removed = session.volumes(targets)
-    for volume in removed:
+    # a source cannot go before those that begin from it
+    for volume in sorted(removed, key=lambda one: one.config.source is None):
         volume.remove()
     documented = [{"id": volume.id, "state": volume.state} for volume in removed]
     session.say(documented, *(f"{volume.id}: removed" for volume in removed))
