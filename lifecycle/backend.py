@@ -50,6 +50,7 @@ class View:
         begun: the source's number that a running disposable's working image was made from.
         differs: whether there is a working image that differs from what it was made from.
         damage: what is wrong with it, in the state `damaged`.
+        readable: whether what is written down about it is not of a newer version.
     """
 
     state: State = State.ABSENT
@@ -63,6 +64,7 @@ class View:
     begun: int | None = None
     differs: bool = False
     damage: str | None = None
+    readable: bool = True
 
     # the rulebook's conditions (states.CONDITIONS)
 

@@ -193,8 +193,6 @@ class ReflinkBackend:
         vm, name = names.split_id(volume_id)
         with self._directory(vm) as directory:
             evidence = gather(directory, name)
-            if evidence.newer is not None:
-                raise evidence.newer
             judged = judge(evidence, self._config.on_crash)
             if judged.findings:
                 log.warning("%s: recovered: %s", volume_id, "; ".join(judged.findings))
@@ -210,7 +208,7 @@ class ReflinkBackend:
                 evidence = gather(directory, name)
                 for file in leftover_files(evidence):
                     directory.remove(file)
-                if name not in existing and evidence.newer is None:
+                if name not in existing and not evidence.newer:
                     directory.remove(name + Kind.RECORD)
             directory.sync()
         self._drop_empty(vm)

@@ -141,8 +141,7 @@ def command(name: str, *, short_help: str) -> Callable[[Callable[..., None]], cl
     def decorate(function: Callable[..., None]) -> click.Command:
         @functools.wraps(function)
         def call(*, pool: str | None, as_json: bool, verbose: bool, **parameters: Any) -> None:
-            if verbose:
-                logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+            _log_to_stderr(verbose=verbose)
             session = Session(pool or default_pool(), as_json=as_json)
             try:
                 function(session, **parameters)
@@ -156,6 +155,23 @@ def command(name: str, *, short_help: str) -> Callable[[Callable[..., None]], cl
         return click.command(name, short_help=short_help)(_VERBOSE(_JSON(_POOL(call))))
 
     return decorate
+
+
+class _Brief(logging.Formatter):
+    """A line a message: of an exception only what it says, for people and not for its authors."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        error = record.exc_info[1] if record.exc_info else None
+        return f"lifecycle: {record.getMessage()}{'' if error is None else f': {error}'}"
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
+    """Show warnings and errors, and if asked every file operation and whole tracebacks."""
+    handler = logging.StreamHandler()
+    if not verbose:
+        handler.setFormatter(_Brief())
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
 _POOL = click.option(

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, TypeVar, cast
 
 from lifecycle import names
-from lifecycle.errors import InvalidConfig, InvalidSize, NewerFormat, shown
+from lifecycle.errors import InvalidConfig, InvalidPolicy, InvalidSize, NewerFormat, shown
 from lifecycle.sizes import parse_size
 
 POOL_FILE = "pool.toml"
@@ -88,8 +88,7 @@ def check_config(where: str, config: VolumeConfig) -> VolumeConfig:
     """Return the configuration if it can be.
 
     Raises:
-        InvalidConfig: save_on_stop together with a source, or no size where one is needed.
-        InvalidPolicy: the retention line is none.
+        InvalidConfig: save_on_stop together with a source.
         InvalidName: the source's is none.
     """
     if config.save_on_stop and config.source is not None:
@@ -100,11 +99,19 @@ def check_config(where: str, config: VolumeConfig) -> VolumeConfig:
         )
     if config.source is not None:
         names.split_id(config.source)
-    if config.keep is not None:
+    return config
+
+
+def check_keep(line: str | None) -> None:
+    """Check a retention policy that someone wants to set. One that is only read need not be there yet, or any more.
+
+    Raises:
+        InvalidPolicy: it is none, or names a term that no installed package offers.
+    """
+    if line is not None:
         from lifecycle import policies  # noqa: PLC0415 - most volumes take their pool's
 
-        policies.check(config.keep)
-    return config
+        policies.check(line)
 
 
 def volume_config(where: str, **settings: Any) -> VolumeConfig:
@@ -133,6 +140,7 @@ def change_config(where: str, config: VolumeConfig, changes: Mapping[str, Any]) 
         raise InvalidConfig(where, f"`{unknown[0]}` cannot be set; {', '.join(_CHANGEABLE)} can")
     before = {one.name: getattr(config, one.name) for one in dataclasses.fields(config)}
     after = check_config(where, volume_config(where, **{**before, **changes}))
+    check_keep(changes.get("keep"))
     if after.kind is not config.kind:
         raise InvalidConfig(
             where, f"a {config.kind} volume cannot become {after.kind}; create a new one"
@@ -215,8 +223,14 @@ def pool_config(where: str, **settings: Any) -> PoolConfig:
     config = typed(where, PoolConfig, settings)
     from lifecycle import policies  # noqa: PLC0415 - keeps the modules' arrows pointing down
 
-    policies.check(config.keep)
-    policies.time_zone(config.timezone)
+    try:
+        policies.time_zone(config.timezone)
+    except InvalidPolicy as error:
+        raise InvalidConfig(where, f"`timezone`: {error.reason}") from error
+    try:
+        policies.parse(config.keep)
+    except InvalidPolicy as error:
+        raise InvalidPolicy(error.policy, f"{error.reason} (in {where})") from error
     if not 0 <= config.lock_timeout <= 86400:  # noqa: PLR2004 - a day
         raise InvalidConfig(where, "`lock_timeout` is a number of seconds from 0 to 86400")
     _check_reserve(where, config)

@@ -64,7 +64,7 @@ class Evidence:
         leftovers: temporary files of no worth.
         record: the record; None if there is none or it cannot be read.
         damage: what makes the volume unusable as it is.
-        newer: the complaint that a newer version wrote the record, which must then be left as it is.
+        newer: whether a newer version wrote the record, which must then be left as it is.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Evidence:
     leftovers: tuple[str, ...] = ()
     record: Record | None = None
     damage: str | None = None
-    newer: NewerFormat | None = None
+    newer: bool = False
 
     @property
     def has_images(self) -> bool:
@@ -149,11 +149,11 @@ def _gather(directory: Directory, name: str) -> Evidence:
                 _keep(revisions, entry, parsed)
         elif parsed.kind == Kind.LEFTOVER:
             leftovers.append(entry.name)
-    damage, record, newer = None, None, None
+    damage, record, newer = None, None, False
     try:
         record = _read_record(directory, name)
     except NewerFormat as error:
-        damage, newer = str(error), error
+        damage, newer = f"its record {error.reason}", True
     except (InvalidConfig, ForeignFile) as error:
         damage = f"its record cannot be read: {error}"
     images = {}
@@ -315,14 +315,17 @@ def _damaged(evidence: Evidence, on_crash: CrashPolicy, damage: str) -> Judgemen
     record = evidence.record or _found_without_record(evidence)
     highest = max(evidence.revisions, default=0)
     record = dataclasses.replace(record, next=max(record.next, highest + 1))
+    usable = evidence.current is not None and evidence.current.st_size > 0
     view = View(
         state=State.DAMAGED,
         config=record.config,
         on_crash=record.config.on_crash or on_crash,
         rest=record.rest,
         next=record.next,
+        current=record.current if usable else None,
         numbers=tuple(sorted(set(evidence.revisions) - {0})),
         damage=damage,
+        readable=not evidence.newer,
     )
     return Judgement(view, record)
 

@@ -34,7 +34,9 @@ _FILE = re.compile(
 )
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's categories of characters that control, break lines, or cannot be shown."""
-_TIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_TIME = re.compile(
+    "(?:19[7-9]|2[0-9]{2}|[3-9][0-9]{2})[0-9]-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
+)
 _OLD_REVISION = re.compile(r"(?P<name>.+?)\.img@[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z?")
 
 
@@ -121,7 +123,10 @@ def split_id(volume_id: str) -> tuple[str, str]:
     if not slash:
         raise InvalidName(volume_id, "a volume's id is VM/NAME, as in `ci-42/root`")
     _check_part(volume_id, name, last=True)
-    check_vm(vm)
+    try:
+        check_vm(vm)
+    except InvalidName as error:
+        raise InvalidName(volume_id, error.reason) from None
     return vm, name
 
 
@@ -132,8 +137,12 @@ def check_vm(vm: str) -> None:
         InvalidName: it is none, with the reason.
     """
     _check_path(vm)
-    for part in vm.split("/"):
+    for depth, part in enumerate(vm.split("/")):
         _check_part(vm, part, last=False)
+        if depth and _FILE.fullmatch(part):
+            raise InvalidName(
+                vm, f"`{part}` would lie where a volume of the VM above it has a file of that name"
+            )
 
 
 def _check_path(path: object) -> None:
@@ -168,10 +177,6 @@ def _objection(part: str, *, last: bool) -> str | None:
         (
             not unicodedata.is_normalized("NFC", part),
             "it is not in Unicode's composed form (NFC), so two names could look the same",
-        ),
-        (
-            not last and _FILE.fullmatch(part) is not None,
-            "a VM's name is like that of a volume's file, which could not lie beside it",
         ),
         (
             last and part.endswith(_RESERVED_ENDINGS),

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lifecycle import room
-from lifecycle.errors import InvalidSize, NoSuchRevision, Refused
+from lifecycle import names, room
+from lifecycle.errors import InvalidSize, NoSuchRevision, Refused, Unsupported
 from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
 from lifecycle.transition import Transition
 
@@ -76,6 +76,13 @@ def _transition(
 
 def _number(volume: Volume, event: Event, view: View, asked: dict[str, Any]) -> int | None:
     """Return the number that the event is about; the signals' docstrings say which that is."""
+    number = _which(volume, event, view, asked)
+    if number is not None and number > names.MAX_NUMBER:
+        raise Unsupported(f"{volume.id} has used up its numbers; clone it to a new volume")
+    return number
+
+
+def _which(volume: Volume, event: Event, view: View, asked: dict[str, Any]) -> int | None:
     if event in {Event.COMMIT, Event.CHECKPOINT, Event.IMPORT}:
         return view.next
     if event in {Event.START, Event.CREATE}:

@@ -211,9 +211,8 @@ _MAX_COUNT = 10**9
 _HOW = "write terms such as `last 5`, `7 daily`, `within 2d` or `all`, with commas between"
 
 
-@lru_cache(maxsize=256)
 def parse(line: str, zone: str = "UTC") -> Policy:
-    """Read a policy's line.
+    """Read a policy's line. Terms of other packages are imported when the policy first plans.
 
     Args:
         line: terms with commas between: `last N`; `hourly`, `daily`, `weekly`, `monthly`, `yearly N`; `within
@@ -226,17 +225,24 @@ def parse(line: str, zone: str = "UTC") -> Policy:
     """
     if not isinstance(line, str) or not line.strip():
         raise InvalidPolicy(line, "it is empty; to keep no revisions, say `last 0`")
+    return _parse(line, zone)
+
+
+@lru_cache(maxsize=256)
+def _parse(line: str, zone: str) -> Policy:
     where = time_zone(zone)
     return Policy(line, tuple(_term(line, text.strip(), where) for text in line.split(",")))
 
 
 def check(line: str) -> None:
-    """Check a policy's line.
+    """Check a policy's line, importing what it names.
 
     Raises:
-        InvalidPolicy: it is none.
+        InvalidPolicy: it is none, or names a term that no installed package offers.
     """
-    parse(line)
+    for term in parse(line).terms:
+        if isinstance(term, _Plugin):
+            term.load()
 
 
 def time_zone(name: str) -> tzinfo:
@@ -265,7 +271,9 @@ def _term(line: str, text: str, zone: tzinfo) -> Keeps:
         words.append(words.pop(0))
     name, *arguments = words
     argument = " ".join(arguments)
-    if name == "all" and not arguments:
+    if name == "all":
+        if arguments:
+            raise InvalidPolicy(line, f"`all` keeps all; it takes no `{argument}`")
         return _everything
     if name == "last":
         return _last(_count(line, text, argument))
@@ -273,7 +281,7 @@ def _term(line: str, text: str, zone: tzinfo) -> Keeps:
         return _slots(name, _count(line, text, argument), zone)
     if name == "within":
         return _within(_duration(line, argument), argument)
-    return _plugged_in(line, name, argument, zone)
+    return _Plugin(line, name, argument, zone)
 
 
 def _count(line: str, term: str, argument: str) -> int:
@@ -293,22 +301,49 @@ def _duration(line: str, text: str) -> timedelta:
         raise InvalidPolicy(line, f"`within {text:.40}` is longer than can be counted") from error
 
 
-def _plugged_in(line: str, name: str, argument: str, zone: tzinfo) -> Keeps:
-    """Return the term that another package provides under this name."""
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and most lines need none
+class _Plugin:
+    """A term that another package provides, imported when it is first used."""
 
-    found = tuple(entry_points(group=ENTRY_POINTS, name=name))
-    if not found:
-        known = ", ".join(["last", *PERIODS, "within", "all"])
-        raise InvalidPolicy(
-            line,
-            f"there is no term `{name}`: known are {known}, and what packages offer in the"
-            f" entry-point group {ENTRY_POINTS}",
-        )
-    if len(found) > 1:
-        raise InvalidPolicy(line, f"more than one installed package offers a term `{name}`")
-    try:
-        term: Keeps = found[0].load()(argument, zone)
-    except Exception as error:
-        raise InvalidPolicy(line, f"the plugin `{name}` refused it: {error}") from error
-    return term
+    def __init__(self, line: str, name: str, argument: str, zone: tzinfo) -> None:
+        self._line = line
+        self._name = name
+        self._argument = argument
+        self._zone = zone
+        self._keeps: Keeps | None = None
+
+    def __call__(self, candidates: Sequence[Revision], now: datetime) -> Mapping[int, str]:
+        """Return what the term keeps, and why."""
+        return self.load()(candidates, now)
+
+    def load(self) -> Keeps:
+        """Import the term.
+
+        Raises:
+            InvalidPolicy: no installed package offers it, or more than one does, or it refused its argument.
+        """
+        if self._keeps is None:
+            self._keeps = self._import()
+        return self._keeps
+
+    def _import(self) -> Keeps:
+        from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and most lines need none
+
+        found = tuple(entry_points(group=ENTRY_POINTS, name=self._name))
+        if not found:
+            known = ", ".join(["last", *PERIODS, "within", "all"])
+            raise InvalidPolicy(
+                self._line,
+                f"there is no term `{self._name}`: known are {known}, and what packages offer in the"
+                f" entry-point group {ENTRY_POINTS}",
+            )
+        if len(found) > 1:
+            raise InvalidPolicy(
+                self._line, f"more than one installed package offers a term `{self._name}`"
+            )
+        try:
+            term: Keeps = found[0].load()(self._argument, self._zone)
+        except Exception as error:
+            raise InvalidPolicy(
+                self._line, f"the plugin `{self._name}` refused it: {error}"
+            ) from error
+        return term

@@ -98,6 +98,7 @@ class Pool:
             Unsupported: a loop pool cannot be made here.
         """
         where = os.path.abspath(path)
+        settings.check_keep(keep)
         config = settings.pool_config(where, keep=keep, **others)
         size = None if loop is None else parse_size(loop)
         _make_directory(where)
@@ -180,6 +181,7 @@ class Pool:
                 on_crash=None if on_crash is None else settings.crash_policy(volume_id, on_crash),
             ),
         )
+        settings.check_keep(keep)
         self._check_new(volume_id, config)
         with self.changing(volume, create=True):
             planning.plan(volume, Event.CREATE, asked={"config": config}).run()

@@ -24,7 +24,7 @@ from lifecycle.config import (
     typed,
     volume_config,
 )
-from lifecycle.errors import InvalidConfig, LifecycleError, NewerFormat, shown
+from lifecycle.errors import InvalidConfig, LifecycleError, shown
 from lifecycle.states import AT_REST, State
 
 FORMAT = 1
@@ -126,8 +126,6 @@ def read(where: str, content: bytes) -> Record:
     check_format(where, document.get("format"), FORMAT)
     try:
         return _record(where, document)
-    except NewerFormat:
-        raise
     except (LifecycleError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InvalidConfig(where, f"is not a record: {error}") from error
 
@@ -145,7 +143,7 @@ def _record(where: str, document: dict[str, Any]) -> Record:
     moment = names.parse_time(at) if at is not None else None
     if at is not None and moment is None:
         raise ValueError(f"{at!r} is not a time")
-    following = _number(document["next"])
+    following = _number(document["next"], names.MAX_NUMBER + 1)
     if current is not None and following <= current:
         raise ValueError("the next number is not above the current one")
     return Record(
@@ -161,7 +159,7 @@ def _record(where: str, document: dict[str, Any]) -> Record:
             }
         ),
         begun=None if begun is None else _number(begun),
-        sealed=_number(document.get("sealed", 0)),
+        sealed=_number(document.get("sealed", 0), names.MAX_NUMBER + 1),
     )
 
 
@@ -185,10 +183,10 @@ def _key(text: str) -> int:
     return _number(int(text))
 
 
-def _number(found: Any) -> int:
+def _number(found: Any, highest: int = names.MAX_NUMBER) -> int:
     if isinstance(found, bool) or not isinstance(found, int):
         raise TypeError(f"{shown(found)} is not a number")
-    if not 0 <= found <= names.MAX_NUMBER:
+    if not 0 <= found <= highest:
         raise ValueError(f"{shown(found)} is not the number of a revision")
     return found
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle import events, names, transition
 from lifecycle.change import Change
-from lifecycle.errors import NoSuchRevision, Refused, Vetoed
+from lifecycle.errors import InvalidPolicy, NoSuchRevision, Refused, Vetoed
 
 if TYPE_CHECKING:
     from lifecycle.policies import Plan
@@ -30,8 +30,11 @@ class Retention:
         events.committed.connect(self.after_commit, sender=pool)
 
     def after_commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
-        """Prune the volume."""
-        prune(volume)
+        """Prune the volume; a policy that cannot be used prunes nothing."""
+        try:
+            prune(volume)
+        except InvalidPolicy as error:
+            log.error("%s: nothing is pruned: %s", volume.id, error)
 
 
 def prune(volume: Volume) -> Plan:

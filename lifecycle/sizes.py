@@ -15,7 +15,9 @@ _UNITS: dict[str, int] = {
     "": 1,
     **{unit: 1024**power for power, unit in enumerate("KMGTPE", start=1)},
 }
-_SIZE = re.compile(r"(?P<count>[0-9]{1,20})(?P<unit>[KMGTPE]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(
+    r"(?P<count>[0-9]{1,20})(?:(?P<unit>[KMGTPE])(?:i?B)?|B)?", re.IGNORECASE | re.ASCII
+)
 
 
 def parse_size(size: int | str) -> int:
@@ -32,7 +34,7 @@ def parse_size(size: int | str) -> int:
             raise InvalidSize(
                 size, "write a number of bytes, or one with a unit, as in 512M or 10G"
             )
-        wanted = int(match["count"]) * _UNITS[match["unit"].upper()]
+        wanted = int(match["count"]) * _UNITS[(match["unit"] or "").upper()]
     elif isinstance(size, int) and not isinstance(size, bool):
         wanted = size
     else:

@@ -104,6 +104,11 @@ OWNS = Condition(
     "it has no source",
     "it has no images of its own: each start begins from its source",
 )
+READABLE = Condition(
+    "readable",
+    "no newer version wrote its record",
+    "a newer version of lifecycle wrote its record; upgrade lifecycle to use it",
+)
 RESTED_CREATED = Condition("rested_created", "it rested in `created`", "it rested elsewhere")
 RESTED_COMMITTED = Condition("rested_committed", "it rested in `committed`", "it rested elsewhere")
 RESTED_REVERTED = Condition("rested_reverted", "it rested in `reverted`", "it rested elsewhere")
@@ -115,6 +120,7 @@ CONDITIONS = (
     SAVES,
     KEEPS,
     OWNS,
+    READABLE,
     RESTED_CREATED,
     RESTED_COMMITTED,
     RESTED_REVERTED,
@@ -229,6 +235,7 @@ RULES: tuple[Rule, ...] = (
         (*AT_REST, State.DAMAGED),
         State.ABSENT,
         "with all its revisions",
+        when=(READABLE,),
         unused=True,
     ),
     Rule(
@@ -236,7 +243,7 @@ RULES: tuple[Rule, ...] = (
         (State.DAMAGED,),
         State.REVERTED,
         "the way back from damage",
-        when=(OWNS,),
+        when=(READABLE, OWNS),
         unused=True,
     ),
     Rule(
@@ -244,7 +251,7 @@ RULES: tuple[Rule, ...] = (
         (State.DAMAGED,),
         State.COMMITTED,
         "the way back from damage",
-        when=(KEEPS,),
+        when=(READABLE, KEEPS),
         unused=True,
     ),
 )

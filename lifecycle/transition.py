@@ -84,11 +84,12 @@ class Transition:
         return self.change
 
     def _refusal(self) -> Refused:
+        reason = why_not(self.event, self._state, self.facts)
         return Refused(
             self.volume.id,
             self._state,
             self.event,
-            why_not(self.event, self._state, self.facts),
+            reason if self.facts.damage is None else f"{reason}; {self.facts.damage}",
             allowed(self._state, self.facts),
         )
 

@@ -221,13 +221,20 @@ class VolumeFiles:
     def rescue(self, change: Change) -> None:
         """On the way back from damage, lose nothing.
 
-        A working image is kept as a revision, a record that cannot be read beside the new one.
+        A working image is kept as a revision; a record that cannot be read, and what stands in an image's place and is
+        none, beside the new one.
         """
         if change.source is not State.DAMAGED:
             return
-        record = self.name + Kind.RECORD
-        if self.evidence.record is None and self.directory.stat(record):
-            self.directory.rename(record, f"{record}.damaged@{names.format_time(change.at)}")
+        found = {
+            Kind.RECORD: self.evidence.record,
+            Kind.CURRENT: self.evidence.current,
+            Kind.WORKING: self.evidence.working,
+        }
+        for kind, usable in found.items():
+            file = self.name + kind
+            if usable is None and self.directory.stat(file):
+                self.directory.rename(file, f"{file}.damaged@{names.format_time(change.at)}")
         if self.evidence.working is None:
             return
         number = self.record.next + (change.revision == self.record.next)
