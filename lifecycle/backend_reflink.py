@@ -345,12 +345,9 @@ class ReflinkBackend:
         self._drop_empty(names.split_id(volume.id)[0])
 
     def prune(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
-        """Remove the revision's name, then what the record says of it."""
+        """Remove the revision's name; what the record says of it goes with the next commit."""
         with self._open(volume.id) as opened:
-            number = revision_of(change)
-            opened.directory.remove(opened.revision_file(number))
-            if number in opened.record.notes:
-                opened.write(opened.record.without_notes(frozenset({number})))
+            opened.directory.remove(opened.revision_file(revision_of(change)))
             opened.directory.sync()
 
     # ------------------------------------------------------------ steps of events

@@ -6,7 +6,8 @@ state, and what to do instead: it is meant to be shown to a person as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -273,6 +274,17 @@ class StorageFailed(LifecycleError, OSError):
             f"{self.volume}: {self.event} failed: {self.strerror}{name}. No image was lost;"
             " mend the cause and repeat the command."
         )
+
+
+@contextmanager
+def storage(volume: str, event: str) -> Iterator[None]:
+    """Turn what the file system complains of in the block into `StorageFailed`."""
+    try:
+        yield
+    except LifecycleError:
+        raise
+    except OSError as error:
+        raise StorageFailed(volume, event, error) from error
 
 
 class ForeignFile(LifecycleError):

@@ -346,7 +346,7 @@ def leftover_files(evidence: Evidence) -> Iterable[str]:
     """Return the names of what a crash left and no one needs."""
     yield from evidence.leftovers
     yield evidence.file(Kind.IMPORT)
-    known = evidence.current_on_file()
-    # a commit or resize that went no further than keeping what was current
-    if known and evidence.record and evidence.record.rest is not State.REVERTED:
+    known, record = evidence.current_on_file(), evidence.record
+    # a commit or resize that went no further than keeping what is current; after a revert it is kept on purpose
+    if known and record and known.number == record.current and record.rest is not State.REVERTED:
         yield known.file

@@ -22,6 +22,7 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 from lifecycle.errors import ForeignFile
@@ -30,6 +31,11 @@ log = logging.getLogger("lifecycle.files")
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+
+_NOT_TO_BE_REMOVED = frozenset(
+    {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY, errno.EROFS}
+)
+"""What rmdir answers for a directory that stays: it holds something, is gone, mounted on, or not ours to write."""
 
 NO_REFLINKS = frozenset(
     {errno.EBADF, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS}
@@ -184,11 +190,11 @@ class Directory:
         return True
 
     def remove_directory(self, relative: str) -> bool:
-        """Remove an empty directory below this one; return False if it is not empty or not there."""
+        """Remove an empty directory below this one; return False if it is not empty, not there, or cannot be."""
         try:
             os.rmdir(relative, dir_fd=self.fd)
         except OSError as error:
-            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY}:
+            if error.errno in _NOT_TO_BE_REMOVED:
                 return False
             raise
         log.info("removed directory %r", self._at(relative))
@@ -205,7 +211,7 @@ class Directory:
             return Draft(self, os.open(".", flags | os.O_TMPFILE, FILE_MODE, dir_fd=self.fd), None)
         except OSError as error:
             if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
-                raise
+                raise OSError(error.errno, error.strerror, self._at(name)) from error
         # a file system without unnamed files (NFS): a temporary name does it
         temporary = temporary_name(name)
         exclusive = flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -213,9 +219,29 @@ class Directory:
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a small file's content in one step: a reader sees the old or the new, never a part."""
+        with self.staged(name, content) as draft:
+            draft.replace(name)
+
+    @contextlib.contextmanager
+    def staged(self, name: str, content: bytes) -> Iterator[Draft]:
+        """Write a small file's new content beside it; within the block only a rename is left to be done.
+
+        So what may want room is over before the step that must not be left half done.
+        """
         with self.draft(name) as draft:
             write_all(draft.fd, content)
-            draft.replace(name)
+            draft.stage(name)
+            yield draft
+
+    def replace_by_link(self, old: str, name: str) -> None:
+        """Give the file `old` a second name, over what bears that."""
+        temporary = temporary_name(name)
+        self.link(old, temporary)
+        try:
+            self.rename(temporary, name)
+        except OSError:
+            self.remove(temporary)
+            raise
 
 
 def temporary_name(name: str) -> str:
@@ -230,11 +256,12 @@ class Draft:
         fd: the descriptor, open for reading and writing.
     """
 
-    __slots__ = ("_directory", "_temporary", "fd")
+    __slots__ = ("_directory", "_staged", "_temporary", "fd")
 
     def __init__(self, directory: Directory, fd: int, temporary: str | None) -> None:
         self._directory = directory
         self._temporary = temporary
+        self._staged = False
         self.fd = fd
 
     def __enter__(self) -> Draft:
@@ -261,13 +288,21 @@ class Draft:
 
     def replace(self, name: str) -> None:
         """Make the content durable, then let it replace what bears the name."""
+        self.stage(name)
+        if self._temporary is not None:
+            self._directory.rename(self._temporary, name)
+            self._temporary = None
+
+    def stage(self, name: str) -> None:
+        """Make the content durable, under a temporary name; `replace` only renames it then."""
+        if self._staged:
+            return
         sync_content(self.fd)
         if self._temporary is None:
             temporary = temporary_name(name)
             self._name(temporary)
             self._temporary = temporary
-        self._directory.rename(self._temporary, name)
-        self._temporary = None
+        self._staged = True
 
     def _name(self, name: str) -> None:
         source = self._temporary or f"/proc/self/fd/{self.fd}"

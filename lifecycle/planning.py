@@ -36,7 +36,7 @@ def plan(
         NoSuchVolume: there is no such volume, and the event is not `create`.
         NoSuchRevision, InvalidSize, Refused: what is asked for cannot be.
     """
-    view = volume.pool.backend.settle(volume.id)
+    view = volume.pool.settle(volume.id)
     if event is not Event.CREATE:
         volume.require(view)
     return _transition(volume, event, view, reason, asked or {})
@@ -48,9 +48,10 @@ def stop(volume: Volume, *, discard: bool = False, reason: str | None = None) ->
     Raises:
         Refused: the volume is not running.
     """
-    view = volume.require(volume.pool.backend.settle(volume.id))
+    view = volume.require(volume.pool.settle(volume.id))
     if view.state not in RUNNING:
-        raise Refused(volume.id, view.state, "stop", "it is not running", allowed(view.state, view))
+        reason = view.damage or "it is not running"
+        raise Refused(volume.id, view.state, "stop", reason, allowed(view.state, view))
     if not view.differs:
         return _transition(volume, Event.RELEASE, view, reason, {})
     if not volume.noticed:

@@ -22,6 +22,7 @@ from lifecycle.errors import (
     NotAPool,
     Refused,
     Unsupported,
+    storage,
 )
 from lifecycle.files import Directory
 from lifecycle.retention import Retention
@@ -31,7 +32,7 @@ from lifecycle.vm import VM
 from lifecycle.volume import Volume
 
 if TYPE_CHECKING:
-    from lifecycle.backend import Backend, Capacity, Finding
+    from lifecycle.backend import Backend, Capacity, Finding, View
     from lifecycle.contents import Content
     from lifecycle.copying import Progress
     from lifecycle.policies import Policy
@@ -308,7 +309,7 @@ class Pool:
         Raises:
             Locked: another process did not finish in time. OSError: something could not be removed.
         """
-        with self._locked(vm, create=False):
+        with storage(vm, "tidy"), self._locked(vm, create=False):
             self.backend.tidy(vm)
 
     def progress(self, text: str) -> Progress | None:
@@ -331,8 +332,9 @@ class Pool:
         changing: set[tuple[str, str]] = _this_thread.__dict__.setdefault("changing", set())
         mine = {(self.path, volume.id) for volume in volumes}
         with ExitStack() as held:
-            for vm in sorted({volume.vm for volume in volumes}):
-                held.enter_context(self._locked(vm, create=create))
+            for vm, volume in sorted({volume.vm: volume for volume in volumes}.items()):
+                with storage(volume.id, "lock"):
+                    held.enter_context(self._locked(vm, create=create))
             changing |= mine
             held.callback(changing.difference_update, mine)
             yield
@@ -353,6 +355,15 @@ class Pool:
             locked.add(key)
             held.callback(locked.discard, key)
             yield
+
+    def settle(self, volume_id: str) -> View:
+        """Finish or drop what a crash left half done, and return the volume as it is then; its VM is locked.
+
+        Raises:
+            StorageFailed: the file system failed.
+        """
+        with storage(volume_id, "recovery"):
+            return self.backend.settle(volume_id)
 
     def _refuse_reentry(self, volume: Volume) -> None:
         if (self.path, volume.id) in getattr(_this_thread, "changing", ()):

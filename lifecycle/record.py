@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -85,9 +85,9 @@ class Record:
             del notes[number]
         return dataclasses.replace(self, notes=MappingProxyType(notes))
 
-    def without_notes(self, numbers: frozenset[int]) -> Record:
-        """Return the record without the notes on these numbers."""
-        kept = {number: note for number, note in self.notes.items() if number not in numbers}
+    def with_notes_on(self, numbers: Collection[int | None]) -> Record:
+        """Return the record with the notes on these numbers alone; others are of revisions that are gone."""
+        kept = {number: note for number, note in self.notes.items() if number in numbers}
         return dataclasses.replace(self, notes=MappingProxyType(kept))
 
 

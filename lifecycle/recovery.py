@@ -49,11 +49,11 @@ def recover(pool: Pool, vms: Iterable[str]) -> list[Recovered]:
     """Recover these VMs and return what was done, failures included; what needed nothing is left out."""
     found = []
     for vm in vms:
-        found += [one for one in (_recover(volume) for volume in pool.volumes(vm)) if one]
         try:
+            found += [one for one in (_recover(volume) for volume in pool.volumes(vm)) if one]
             pool.tidy(vm)
         except (LifecycleError, OSError) as error:
-            log.exception("%s: could not be tidied", vm)
+            log.warning("%s: could not be tidied: %s", vm, error)
             found.append(Recovered(vm, f"could not be tidied: {error}", error=error))
     return found
 
@@ -62,7 +62,7 @@ def _recover(volume: Volume) -> Recovered | None:
     try:
         return _apply_crash_policy(volume)
     except (LifecycleError, OSError) as error:
-        log.exception("%s: could not be recovered", volume.id)
+        log.warning("%s: could not be recovered: %s", volume.id, error)
         return Recovered(volume.id, f"could not be recovered: {error}", error=error)
 
 

@@ -42,7 +42,7 @@ def prune(volume: Volume) -> Plan:
 
     What a subscriber of `pruning` objects to stays, until the next time.
     """
-    view = volume.require(volume.pool.backend.settle(volume.id))
+    view = volume.require(volume.pool.settle(volume.id))
     plan = volume.plan()
     for number in plan.remove:
         try:
@@ -59,7 +59,7 @@ def remove_one(volume: Volume, number: int, *, reason: str) -> None:
         Vetoed: a subscriber objected. Locked: another process did not finish in time.
     """
     with volume.pool.changing(volume):
-        view = volume.pool.backend.settle(volume.id)
+        view = volume.pool.settle(volume.id)
         if number in view.numbers and number != view.current:
             _remove(volume, Change("prune", view.state, view.state, names.now(), reason, number))
 
@@ -71,7 +71,7 @@ def forget(volume: Volume, numbers: Iterable[int]) -> None:
         NoSuchRevision, Refused: one cannot be removed; none was.
         Vetoed: a subscriber objected to one.
     """
-    view = volume.require(volume.pool.backend.settle(volume.id))
+    view = volume.require(volume.pool.settle(volume.id))
     revisions = {one.number: one for one in volume.revisions}
     wanted = sorted(set(numbers))
     for number in wanted:

@@ -15,7 +15,7 @@ from transitions import EventData, MachineError
 
 from lifecycle import events, names
 from lifecycle.change import Change
-from lifecycle.errors import InUse, LifecycleError, Refused, StorageFailed, Vetoed
+from lifecycle.errors import InUse, Refused, Vetoed, storage
 from lifecycle.states import RULEBOOK, Event, State, allowed, dest_of, holds, rules_for, why_not
 
 if TYPE_CHECKING:
@@ -151,15 +151,11 @@ def act(volume: Volume, change: Change) -> None:
     """
     pool = volume.pool
     try:
-        events.EVENTS[change.event].done.send(pool, volume=volume, change=change)
+        with storage(volume.id, change.event):
+            events.EVENTS[change.event].done.send(pool, volume=volume, change=change)
     except Exception as error:
-        failure: Exception = error
-        if isinstance(error, OSError) and not isinstance(error, LifecycleError):
-            failure = StorageFailed(volume.id, change.event, error)
-        events.tell(events.failed, pool, volume=volume, change=change, error=failure)
-        if failure is error:
-            raise
-        raise failure from error
+        events.tell(events.failed, pool, volume=volume, change=change, error=error)
+        raise
 
 
 def report(volume: Volume, change: Change) -> None:

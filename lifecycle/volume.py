@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle import names, planning, room
 from lifecycle.change import Change, Revision
-from lifecycle.errors import InvalidConfig, NoSuchRevision, NoSuchVolume, Refused
+from lifecycle.errors import InvalidConfig, NoSuchRevision, NoSuchVolume, Refused, storage
 from lifecycle.sizes import parse_size
 from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
 
@@ -325,6 +325,7 @@ class Volume:
         from lifecycle import retention  # noqa: PLC0415 - seldom needed
 
         with self.pool.changing(self):
+            self._require_whole("forget")
             retention.forget(self, numbers)
 
     def plan(self) -> Plan:
@@ -344,6 +345,7 @@ class Volume:
         from lifecycle import retention  # noqa: PLC0415 - seldom needed
 
         with self.pool.changing(self):
+            self._require_whole("prune")
             return retention.prune(self)
 
     def pin(self, number: int) -> None:
@@ -386,14 +388,15 @@ class Volume:
         from lifecycle.config import change_config  # noqa: PLC0415 - seldom needed
 
         with self.pool.changing(self):
-            view = self.require(self.pool.backend.settle(self.id))
+            view = self._require_whole("set")
             config = change_config(self.id, view.config, settings)
             running = view.state not in AT_REST
             if running and (config.rw, config.source) != (view.config.rw, view.config.source):
                 raise Refused(self.id, view.state, "set", "`rw` and `source` change only at rest")
             if config.source is not None and config.source != view.config.source:
                 self.pool.check_source(self.id, config.source)
-            self.pool.backend.configure(self.id, config)
+            with storage(self.id, "set"):
+                self.pool.backend.configure(self.id, config)
             return config
 
     # ------------------------------------------------------------ inside
@@ -405,7 +408,18 @@ class Volume:
             NoSuchVolume: there is none. Locked: another process did not finish in time.
         """
         with self.pool.changing(self):
-            return self.require(self.pool.backend.settle(self.id))
+            return self.require(self.pool.settle(self.id))
+
+    def _require_whole(self, what: str) -> View:
+        """Return the volume as it is, settled.
+
+        Raises:
+            NoSuchVolume: there is none. Refused: it is damaged, and its record must be left as it is.
+        """
+        view = self.require(self.pool.settle(self.id))
+        if view.state is State.DAMAGED:
+            raise Refused(self.id, view.state, what, view.damage or "", allowed(view.state, view))
+        return view
 
     def require(self, view: View) -> View:
         """Return the view of a volume that exists.
@@ -431,7 +445,8 @@ class Volume:
 
     def _annotate(self, number: int, change: Callable[[Note], Note]) -> None:
         with self.pool.changing(self):
-            view = self.require(self.pool.backend.settle(self.id))
+            view = self._require_whole("pin or label")
             if number == 0 or number not in {view.current, *view.numbers}:
                 raise NoSuchRevision(self.id, number, view.numbers)
-            self.pool.backend.annotate(self.id, number, change)
+            with storage(self.id, "pin or label"):
+                self.pool.backend.annotate(self.id, number, change)

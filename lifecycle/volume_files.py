@@ -4,17 +4,20 @@ How this works. A `VolumeFiles` is opened for one event, with what was found of 
 (evidence.py). Its methods are the steps; `promote` is the one that matters, for in it lies the commit point of
 commit, resize and import:
 
+    write the new record beside the old one               (what wants room comes first)
     keep what is current under its revision's name        (link: nothing is lost yet, nothing has changed)
     rename the new, durable image over the current one    (the commit point)
-    write the record                                      (explains what the images already say)
+    rename the new record over the old one                (explains what the images already say)
     sync the directory                                    (now it is durable)
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from lifecycle import files, holders, names
@@ -28,6 +31,7 @@ from lifecycle.record import Note, Record
 from lifecycle.sizes import SECTOR
 from lifecycle.states import State
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TOO_LARGE = frozenset({errno.EFBIG, errno.EINVAL})
 
 
@@ -131,7 +135,20 @@ class VolumeFiles:
 
     def write(self, record: Record) -> None:
         """Replace the record; durable when the directory is synced."""
-        self.directory.write(self.name + Kind.RECORD, records.write(record))
+        with self._ready(record):
+            pass
+
+    @contextlib.contextmanager
+    def _ready(self, record: Record) -> Iterator[None]:
+        """Have the new record ready before the block, and in its place after it.
+
+        The block holds a commit point. What comes after that must not fail for want of room, or what has happened
+        would be reported as failed; a rename wants none.
+        """
+        file = self.name + Kind.RECORD
+        with self.directory.staged(file, records.write(record)) as draft:
+            yield
+            draft.replace(file)
         self.record = record
 
     def clear(self) -> None:
@@ -145,17 +162,16 @@ class VolumeFiles:
         if self.record.note(number) != note:
             # written before, so that it is known even if a crash comes between the rename and the record
             self.write(self.record.with_note(number, note))
-        self._keep_current(change)
-        self.directory.rename(image, self.current)
-        self.write(
-            dataclasses.replace(
-                self.record,
-                current=number,
-                at=change.at,
-                next=max(self.record.next, number + 1),
-                rest=State.COMMITTED,
-            )
-        )
+        record = dataclasses.replace(
+            self.record,
+            current=number,
+            at=change.at,
+            next=max(self.record.next, number + 1),
+            rest=State.COMMITTED,
+        ).with_notes_on({*self.evidence.revisions, self.view.current, number})
+        with self._ready(record):
+            self._keep_current(change)
+            self.directory.rename(image, self.current)
         self.directory.sync()
 
     def promote_draft(self, draft: Draft, change: Change) -> None:
@@ -170,20 +186,30 @@ class VolumeFiles:
     def go_back(self, change: Change) -> None:
         """Make revision `change.revision` (0: the empty image) current; what was current becomes a revision."""
         self.rescue(change)
-        number, at = revision_of(change), self.record.at
-        if self.evidence.current is None or number != self.record.current:
+        number, file, at = revision_of(change), None, self.record.at
+        if number != self.view.current:
             file, at = self._file_to_go_back_to(number, change)
-            self._keep_current(change)
-            temporary = files.temporary_name(self.current)
-            self.directory.link(file, temporary)
-            self.directory.rename(temporary, self.current)
-        self.write(dataclasses.replace(self.record, current=number, at=at, rest=State.REVERTED))
+        with self._ready(
+            dataclasses.replace(self.record, current=number, at=at, rest=State.REVERTED)
+        ):
+            if file is not None:
+                self._keep_current(change)
+                self.directory.replace_by_link(file, self.current)
         self.directory.sync()
 
     def throw_away(self) -> None:
         """Remove the working image, which the volume then rests without."""
-        self.write(dataclasses.replace(self.record, rest=State.REVERTED))
-        self.directory.remove(self.working)
+        record = dataclasses.replace(self.record, rest=State.REVERTED)
+        try:
+            with self._ready(record):
+                self.directory.remove(self.working)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            # on a full disk, it is this that makes room
+            self.directory.remove(self.working)
+            self.directory.sync()
+            self.write(record)
         self.directory.sync()
 
     def _file_to_go_back_to(self, number: int, change: Change) -> tuple[str, datetime]:
@@ -206,8 +232,8 @@ class VolumeFiles:
 
     def _keep_current(self, change: Change) -> None:
         """Give what is current its name as a revision, unless it has it, from a revert."""
-        number = self.record.current
-        if self.evidence.current is None or number is None or self.evidence.current_on_file():
+        number = self.view.current  # None where what bears the name is missing or was cut short
+        if number is None or self.evidence.current_on_file():
             return
         at = self.record.at or change.at
         self.directory.link(self.current, names.revision_file(self.name, number, at))
@@ -257,11 +283,10 @@ class VolumeFiles:
         if self.evidence.current is not None:
             with self.draft() as draft:
                 truncate(draft.fd, size)
-                put_seal(draft.fd, dataclasses.replace(change, revision=0))
+                files.set_time(draft.fd, seal(0, self.record.at or change.at))
                 draft.replace(self.current)
         config = dataclasses.replace(self.record.config, size=size)
-        at = change.at if self.evidence.current is not None else self.record.at
-        self.write(dataclasses.replace(self.record, config=config, at=at, rest=change.dest))
+        self.write(dataclasses.replace(self.record, config=config, rest=change.dest))
         self.directory.sync()
 
     def resize_working(self, size: int) -> None:

@@ -8,6 +8,12 @@ from lifecycle import documents
 from lifecycle.cli import FAILED, Session, command, complete, targets_argument, watched
 from lifecycle.sizes import format_size
 
+_REFLINKS = {
+    True: "yes",
+    False: "no: each start copies the whole image",
+    None: "unknown: the pool cannot be written to now",
+}
+
 
 @command("init", short_help="Make a directory a pool.")
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path())
@@ -61,7 +67,7 @@ def pool_command(session: Session) -> None:
         f"path      {document['path']}",
         f"driver    {document['driver']}",
         f"size      {format_size(size)}, {format_size(usage)} used",
-        f"reflinks  {'yes' if document['reflinks'] else 'no: each start copies the whole image'}",
+        f"reflinks  {_REFLINKS[document['reflinks']]}",
         f"volumes   {document['volumes']}",
         f"keep      {document['keep']}",
     )
