@@ -1,0 +1,190 @@
+"""Resizes: at rest the old size can be had again; online, whoever is made of the image is told."""
+
+import os
+
+import pytest
+from disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
+from holding import by_loop_device, device_size
+
+from lifecycle import InvalidSize, Pool, Refused, State, Volume
+
+
+@pytest.fixture
+def volume(pool: Pool) -> Volume:
+    return pool.create_volume("ci-42/root", SIZE)
+
+
+def test_an_empty_volume_is_empty_at_another_size(volume: Volume) -> None:
+    change = volume.resize("2M")
+
+    assert (change.event, change.source, change.dest) == ("resize", "created", "created")
+    assert change.revision is None
+    assert change.asked["size"] == 2 * MIB
+    assert volume.state is State.CREATED
+    assert volume.current == 0
+    assert volume.size == 2 * MIB
+    assert volume.revisions == ()
+    assert seen(volume) == disk(size=2 * MIB)
+    assert volume.config.size == 2 * MIB
+
+
+def test_at_rest_the_old_size_stays_a_revision(volume: Volume) -> None:
+    cycle(volume, b"first")
+    change = volume.resize(2 * MIB)
+
+    assert (change.source, change.dest, change.revision) == ("committed", "committed", 2)
+    assert volume.state is State.COMMITTED
+    assert volume.current == 2
+    assert volume.size == 2 * MIB
+    assert seen(volume) == disk(b"first", size=2 * MIB)
+    assert [(one.number, one.size) for one in volume.revisions] == [(1, SIZE)]
+
+
+def test_a_shrink_at_rest_can_be_undone(volume: Volume) -> None:
+    cycle(volume, b"the end", at=SIZE - 7)
+    before = seen(volume)
+    volume.resize(SIZE // 2)
+    assert seen(volume) == disk(size=SIZE // 2)
+    volume.revert()
+
+    assert volume.size == SIZE
+    assert seen(volume) == before
+    assert [(one.number, one.size) for one in volume.revisions] == [(1, SIZE), (2, SIZE // 2)]
+
+
+def test_what_a_shrink_cut_off_is_gone_when_it_grows_again(volume: Volume) -> None:
+    cycle(volume, b"the end", at=SIZE - 7)
+    volume.resize(SIZE // 2)
+    volume.resize(SIZE)
+
+    assert seen(volume) == disk()
+
+
+def test_a_reverted_volume_keeps_all_its_revisions(volume: Volume) -> None:
+    cycle(volume, b"first")
+    cycle(volume, b"second")
+    volume.revert(to=1)
+    change = volume.resize(2 * MIB)
+
+    assert (change.source, change.dest, change.revision) == ("reverted", "committed", 3)
+    assert numbers(volume) == [1, 2]
+    assert seen(volume) == disk(b"first", size=2 * MIB)
+
+
+def test_the_next_start_has_the_new_size(volume: Volume) -> None:
+    cycle(volume, b"first")
+    volume.resize(2 * MIB)
+    volume.start()
+
+    assert seen_by_vm(volume) == disk(b"first", size=2 * MIB)
+
+
+def test_the_empty_image_is_as_large_as_it_was_born(volume: Volume) -> None:
+    cycle(volume, b"first")
+    volume.resize(2 * MIB)
+    volume.revert(to=0)
+
+    assert volume.size == SIZE
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_online_it_stays_running(volume: Volume, written: bool) -> None:
+    cycle(volume, b"first")
+    volume.start()
+    if written:
+        draw(volume, b"second")
+    before = seen_by_vm(volume)
+    change = volume.resize(2 * MIB)
+
+    assert change.source is change.dest is (State.DIRTY if written else State.STARTED)
+    assert change.revision is None
+    assert volume.size == 2 * MIB
+    assert seen_by_vm(volume) == disk(before, size=2 * MIB)
+    assert seen(volume) == disk(b"first")
+    assert numbers(volume) == []
+
+
+def test_a_resize_online_is_kept_at_the_stop(volume: Volume) -> None:
+    volume.start()
+    volume.resize(2 * MIB)
+
+    assert volume.stop().event == "commit"
+    assert volume.size == 2 * MIB
+    volume.revert()
+    assert volume.size == SIZE
+
+
+def test_a_resize_online_is_thrown_away_with_the_rest(volume: Volume) -> None:
+    volume.start()
+    volume.resize(2 * MIB)
+    volume.stop(discard=True)
+
+    assert volume.size == SIZE
+
+
+def test_online_it_shrinks_only_when_insisted_upon(volume: Volume) -> None:
+    volume.start()
+    draw(volume, b"the end", at=SIZE - 7)
+    with pytest.raises(Refused, match="shrink"):
+        volume.resize(SIZE // 2)
+    assert volume.size == SIZE
+
+    volume.resize(SIZE // 2, shrink=True)
+    assert volume.size == SIZE // 2
+    assert seen_by_vm(volume) == disk(size=SIZE // 2)
+
+
+def test_online_loop_devices_are_told(volume: Volume) -> None:
+    volume.start()
+    with by_loop_device(volume.path) as one, by_loop_device(volume.path) as other:
+        for size in (2 * MIB, 4 * MIB):
+            volume.resize(size)
+            assert device_size(one.name) == device_size(other.name) == size
+        volume.resize(MIB, shrink=True)
+        assert device_size(one.name) == MIB
+        with open(one.name, "r+b") as device:
+            device.seek(MIB - 5)
+            device.write(b"there")
+            device.flush()
+            os.fsync(device.fileno())
+    volume.stop()
+
+    assert seen(volume)[-5:] == b"there"
+
+
+@pytest.mark.parametrize("size", [0, -512, 1000, "large", 2**63])
+@pytest.mark.parametrize("running", [False, True])
+def test_no_disk_can_have_that_size(volume: Volume, size: object, running: bool) -> None:
+    if running:
+        volume.start()
+    before = volume.look()
+    with pytest.raises(InvalidSize):
+        volume.resize(size)  # type: ignore[arg-type]
+
+    assert volume.look() == before
+
+
+def test_a_size_beyond_the_file_systems_own_limit(volume: Volume) -> None:
+    """Those that can hold it (btrfs, XFS nearly) may take it."""
+    cycle(volume, b"first")
+    before = volume.look()
+    try:
+        volume.resize(2**63 - 512)
+    except InvalidSize:
+        assert volume.look() == before
+
+
+def test_a_disposable_is_resized_down_to_its_source(pool: Pool, volume: Volume) -> None:
+    cycle(volume, b"first")
+    disposable = pool.create_volume("ci/root", source=volume)
+    change = disposable.resize(2 * MIB)
+
+    assert change.revision is None
+    assert disposable.size == 2 * MIB
+    disposable.start()
+    assert seen_by_vm(disposable) == disk(b"first", size=2 * MIB)
+    disposable.stop()
+    with pytest.raises(InvalidSize, match="source"):
+        disposable.resize(SIZE // 2)
+    disposable.resize(SIZE)
+    assert disposable.size == SIZE

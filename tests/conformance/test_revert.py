@@ -1,0 +1,150 @@
+"""Reverts: to any revision, down to the empty disk, and back: nothing is consumed by one."""
+
+import pytest
+from disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
+
+from lifecycle import NoSuchRevision, Pool, Refused, State, Volume
+
+
+@pytest.fixture
+def volume(pool: Pool) -> Volume:
+    """A volume at number 3, with revisions 1 and 2."""
+    volume = pool.create_volume("ci-42/root", SIZE, keep="all")
+    for mark in (b"one", b"two", b"three"):
+        cycle(volume, mark)
+    return volume
+
+
+CONTENT = {0: disk(), 1: disk(b"one"), 2: disk(b"two"), 3: disk(b"three")}
+
+
+def test_the_example_of_the_readme(pool: Pool) -> None:
+    volume = pool.create_volume("ci-42/root", "10G")
+    volume.start()
+    draw(volume, b"first", at=5 << 30)
+    assert volume.stop().dest is State.COMMITTED
+    assert volume.revert().dest is State.REVERTED
+    with volume.export() as content, open(f"/dev/fd/{content.fd}", "rb") as image:
+        image.seek(5 << 30)
+        assert image.read(5) == bytes(5)
+    volume.revert(to=1)
+    with volume.export() as content, open(f"/dev/fd/{content.fd}", "rb") as image:
+        image.seek(5 << 30)
+        assert image.read(5) == b"first"
+
+
+@pytest.mark.parametrize("to", [0, 1, 2, 3])
+def test_to_any_number(volume: Volume, to: int) -> None:
+    change = volume.revert(to=to)
+
+    assert (change.event, change.source, change.dest) == ("revert", "committed", "reverted")
+    assert change.revision == to
+    assert volume.state is State.REVERTED
+    assert volume.current == to
+    assert seen(volume) == CONTENT[to]
+    volume.start()
+    assert seen_by_vm(volume) == CONTENT[to]
+
+
+def test_what_was_current_is_a_revision_then(volume: Volume) -> None:
+    volume.revert(to=1)
+
+    assert numbers(volume) == [1, 2, 3]
+    assert [one.number for one in volume.revisions if one.current] == [1]
+    assert {n: seen(volume, n) for n in CONTENT} == CONTENT
+
+
+def test_nothing_is_consumed_by_reverting_back_and_forth(volume: Volume) -> None:
+    for to in (0, 3, 1, 2, 0, 1, 3, 3, 2):
+        volume.revert(to=to)
+        assert seen(volume) == CONTENT[to]
+
+    assert numbers(volume) == [1, 2, 3]
+    assert {n: seen(volume, n) for n in CONTENT} == CONTENT
+
+
+def test_revert_after_revert_goes_further_back(volume: Volume) -> None:
+    found = [(volume.revert().revision, seen(volume)) for _ in range(4)]
+
+    assert found == [(2, CONTENT[2]), (1, CONTENT[1]), (0, CONTENT[0]), (0, CONTENT[0])]
+    assert numbers(volume) == [1, 2, 3]
+
+
+def test_one_step_back_steps_over_what_was_forgotten(volume: Volume) -> None:
+    volume.forget(2)
+
+    assert volume.revert().revision == 1
+
+
+def test_a_volume_never_written_reverts_to_what_it_is(pool: Pool) -> None:
+    volume = pool.create_volume("ci-42/root", SIZE)
+    change = volume.revert()
+
+    assert change.revision == 0
+    assert volume.state is State.REVERTED
+    assert seen(volume) == disk()
+    assert volume.revisions == ()
+
+
+def test_to_what_is_current_changes_the_label_alone(volume: Volume) -> None:
+    volume.revert(to=3)
+
+    assert volume.state is State.REVERTED
+    assert volume.current == 3
+    assert {n: seen(volume, n) for n in CONTENT} == CONTENT
+    assert numbers(volume) == [1, 2]
+
+
+def test_writing_after_a_revert_goes_on_from_there_with_a_new_number(volume: Volume) -> None:
+    volume.revert(to=1)
+
+    assert cycle(volume, b"O") == 4
+    assert seen(volume) == disk(b"One")
+    assert numbers(volume) == [1, 2, 3]
+    assert {n: seen(volume, n) for n in CONTENT} == CONTENT
+
+
+def test_a_running_volume_reverts_to_what_it_was_made_from(volume: Volume) -> None:
+    volume.start()
+    draw(volume, b"lost")
+    change = volume.revert()
+
+    assert (change.source, change.dest, change.revision) == ("dirty", "reverted", None)
+    assert volume.current == 3
+    assert seen(volume) == CONTENT[3]
+    assert numbers(volume) == [1, 2]
+
+
+def test_an_unwritten_working_image_can_be_thrown_away_too(volume: Volume) -> None:
+    volume.start()
+
+    assert volume.revert().source is State.STARTED
+    assert volume.state is State.REVERTED
+
+
+def test_a_running_volume_is_not_taken_to_a_revision(volume: Volume) -> None:
+    volume.start()
+    with pytest.raises(Refused, match="stop it first") as refusal:
+        volume.revert(to=1)
+
+    assert "revert" in refusal.value.allowed
+    assert volume.state is State.STARTED
+
+
+@pytest.mark.parametrize("to", [4, 99, -1])
+def test_there_must_be_such_a_revision(volume: Volume, to: int) -> None:
+    with pytest.raises(NoSuchRevision) as error:
+        volume.revert(to=to)
+
+    assert error.value.number == to
+    assert error.value.available == (1, 2)
+    assert volume.state is State.COMMITTED
+
+
+def test_the_empty_image_can_be_had_when_all_revisions_are_gone(volume: Volume) -> None:
+    volume.forget(1, 2)
+    volume.revert()
+
+    assert volume.current == 0
+    assert seen(volume) == disk()
+    assert numbers(volume) == [3]

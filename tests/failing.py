@@ -1,0 +1,46 @@
+"""A backend that fails: the real one, but for the events that a test wants to fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lifecycle import Pool, Volume, events
+
+
+def no_space() -> OSError:
+    """Return what a full file system says."""
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def backend_fails(
+    pool: Pool,
+    event: str,
+    *,
+    only: str | None = None,
+    error: Callable[[], BaseException] = no_space,
+) -> Iterator[None]:
+    """Let the pool's backend fail each such event, or those on the volume `only`, before it does anything."""
+    done = events.EVENTS[event].done
+    real = next(
+        receiver
+        for receiver in done.receivers_for(pool)
+        if getattr(receiver, "__self__", None) is pool.backend
+    )
+
+    def act(sender: Pool, *, volume: Volume, change: Any) -> None:
+        if only in {None, volume.id}:
+            raise error()
+        real(sender, volume=volume, change=change)
+
+    done.disconnect(real, sender=pool)
+    done.connect(act, sender=pool)
+    try:
+        yield
+    finally:
+        done.disconnect(act, sender=pool)
+        done.connect(real, sender=pool)

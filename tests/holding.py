@@ -1,0 +1,55 @@
+"""Those who hold an image open: this process, another one, a loop device."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from mounts import run
+
+from lifecycle.errors import Holder
+
+Hold = Callable[[str], AbstractContextManager[Holder]]
+
+
+@contextmanager
+def by_this_process(path: str) -> Iterator[Holder]:
+    """Hold the file open here."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        with open("/proc/self/comm", encoding="utf-8") as name:
+            yield Holder(name.read().strip(), os.getpid())
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def by_another_process(path: str) -> Iterator[Holder]:
+    """Let a process hold the file open that ends when its input does, so with this one at the latest."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        other = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[fd])
+    finally:
+        os.close(fd)
+    with other:
+        yield Holder("cat", other.pid)
+
+
+@contextmanager
+def by_loop_device(path: str) -> Iterator[Holder]:
+    """Make a loop device of the file; it goes with its last user, which is this process."""
+    device = run("losetup", "--find", "--show", path).strip()
+    fd = os.open(device, os.O_RDWR)
+    try:
+        # while it is open this only asks it to detach itself once it is not
+        run("losetup", "--detach", device)
+        yield Holder(device)
+    finally:
+        os.close(fd)
+
+
+def device_size(device: str) -> int:
+    """Return the bytes that a block device holds."""
+    return int(run("blockdev", "--getsize64", device))

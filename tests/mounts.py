@@ -1,0 +1,109 @@
+"""Real file systems for the tests: XFS and btrfs, which have reflinks, and ext4, which has none.
+
+How this works. The process enters a mount namespace of its own. The file systems are made in files on a tmpfs that
+is mounted there too, by loop devices that detach themselves. So however the process ends, SIGKILL included, the
+kernel takes all of it away: nothing is left on the machine but an empty directory among pytest's temporary ones.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+_CLONE_NEWNS = 0x20000
+"""From linux/sched.h. Python has os.unshare only since 3.12."""
+_SIZE = 1 << 30
+"""Bytes of each file system: a sparse file, of which only what is written takes memory."""
+_MAKE = {
+    "xfs": ("mkfs.xfs", "-q"),
+    "btrfs": ("mkfs.btrfs", "-q"),
+    "plain": ("mkfs.ext4", "-q"),
+}
+KINDS = tuple(_MAKE)
+REFLINKS = {"xfs": True, "btrfs": True, "plain": False}
+
+
+class CannotMount(Exception):
+    """Real file systems cannot be made on this machine, or not by this user."""
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """A mounted file system.
+
+    Attributes:
+        kind: one of `KINDS`.
+        path: where it is mounted.
+    """
+
+    kind: str
+    path: Path
+
+    @property
+    def has_reflinks(self) -> bool:
+        """Whether its files can share blocks."""
+        return REFLINKS[self.kind]
+
+    def new_directory(self) -> Path:
+        """Make an empty directory that no one else uses."""
+        return Path(tempfile.mkdtemp(dir=self.path))
+
+
+class Mounts:
+    """The file systems of this process, each made when it is first asked for."""
+
+    def __init__(self, below: Path) -> None:
+        """Enter a mount namespace of this process's own; `below` is an empty directory to mount in.
+
+        Raises:
+            CannotMount: this user or machine cannot.
+        """
+        if os.geteuid() != 0:
+            raise CannotMount("mounting takes root")
+        if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
+            raise CannotMount(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
+        run("mount", "--make-rprivate", "/")
+        run("mount", "-t", "tmpfs", "-o", "mode=0700", "lifecycle-tests", str(below))
+        self._below = below
+        self._made: dict[str, FileSystem] = {}
+
+    def get(self, kind: str) -> FileSystem:
+        """Return the file system of that kind.
+
+        Raises:
+            CannotMount: it cannot be made here.
+        """
+        if kind not in self._made:
+            self._made[kind] = self._make(kind)
+        return self._made[kind]
+
+    def _make(self, kind: str) -> FileSystem:
+        image, path = self._below / f"{kind}.image", self._below / kind
+        path.mkdir()
+        image.touch(mode=0o600)
+        os.truncate(image, _SIZE)
+        run(*_MAKE[kind], str(image))
+        run("mount", "-o", "loop", str(image), str(path))
+        return FileSystem(kind, path)
+
+
+def run(*command: str) -> str:
+    """Run a program of the administrator's and return what it prints.
+
+    Raises:
+        CannotMount: it is not installed, or failed.
+    """
+    search = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    if shutil.which(command[0], path=search) is None:
+        raise CannotMount(f"{command[0]} is not installed")
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": search}
+    )
+    if done.returncode != 0:
+        raise CannotMount(f"{' '.join(command)} failed: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,110 @@
+"""A backend that fails: it is reported, and the state is read again."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import create_pool
+from disks import SIZE, cycle, disk, draw, numbers, seen
+from failing import backend_fails
+from listening import Listener
+from mounts import FileSystem
+
+from lifecycle import Change, Pool, State, StorageFailed, Volume, events
+from lifecycle.files import Directory
+
+
+@pytest.fixture
+def pool(xfs: FileSystem) -> Pool:
+    """One file system is enough: signals know of none."""
+    return create_pool(xfs)
+
+
+@pytest.fixture
+def volume(pool: Pool) -> Volume:
+    return pool.create_volume("ci-42/root", SIZE)
+
+
+@pytest.fixture
+def listener(pool: Pool) -> Iterator[Listener]:
+    """One who hears everything from `pool`."""
+    listener = Listener(pool)
+    yield listener
+    listener.close()
+
+
+def test_a_backend_that_fails_is_reported(pool: Pool, volume: Volume, listener: Listener) -> None:
+    errors = []
+
+    def note(sender: Pool, *, volume: Volume, change: Change, error: Exception) -> None:
+        errors.append((sender, volume, change.event, error))
+
+    events.failed.connect(note, sender=pool)
+    volume.start()
+    draw(volume, b"first")
+    volume.write()
+    listener.take()
+    with backend_fails(pool, "commit"), pytest.raises(StorageFailed) as error:
+        volume.stop()
+
+    assert listener.take() == ["commit announced", "commit done", "failed"]
+    assert errors == [(pool, volume, "commit", error.value)]
+    assert error.value.errno == errno.ENOSPC
+    assert (error.value.volume, error.value.event) == (volume.id, "commit")
+    assert volume.state is State.DIRTY
+    assert volume.stop().revision == 1
+    assert seen(volume) == disk(b"first")
+
+
+def test_one_who_hears_of_a_failure_and_raises_does_not_hide_it(pool: Pool, volume: Volume) -> None:
+    def fail(sender: Pool, **_: Any) -> None:
+        raise RuntimeError("and this as well")
+
+    events.failed.connect(fail, sender=pool)
+    with backend_fails(pool, "start"), pytest.raises(StorageFailed):
+        volume.start()
+
+
+def test_what_is_no_fault_of_the_storage_is_raised_as_it_is(pool: Pool, volume: Volume) -> None:
+    with (
+        backend_fails(pool, "start", error=lambda: ZeroDivisionError("a bug")),
+        pytest.raises(ZeroDivisionError, match="a bug"),
+    ):
+        volume.start()
+
+    assert volume.state is State.CREATED
+
+
+@pytest.mark.parametrize(
+    ("fails", "state", "current"),
+    [("rename", State.DIRTY, 1), ("sync", State.COMMITTED, 2)],
+    ids=["before the commit point", "after it"],
+)
+def test_after_a_failure_the_state_is_what_the_files_say(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch, fails: str, state: State, current: int
+) -> None:
+    """The rename is the commit point; the sync comes after it."""
+    cycle(volume, b"first")
+    volume.start()
+    draw(volume, b"second")
+
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Directory, fails, fail)
+        with pytest.raises(StorageFailed):
+            volume.stop()
+        assert volume.state is state
+        assert volume.current == current
+        assert seen(volume, current) == disk(b"second" if current == 2 else b"first")
+
+    if state is State.DIRTY:
+        volume.stop()
+    assert volume.current == 2
+    assert numbers(volume) == [1]
+    assert seen(volume) == disk(b"second")
+    assert cycle(volume, b"third!") == 3
