@@ -48,6 +48,7 @@ class View:
         numbers: its revisions, lowest first, without 0.
         size: bytes the working image holds, or the current one at rest; None if not known.
         begun: the source's number that a running disposable's working image was made from.
+        run: what tells this run from every other of the volume; None if it has no working image.
         differs: whether there is a working image that differs from what it was made from.
         damage: what is wrong with it, in the state `damaged`.
         readable: whether what is written down about it is not of a newer version.
@@ -62,6 +63,7 @@ class View:
     numbers: tuple[int, ...] = ()
     size: int | None = None
     begun: int | None = None
+    run: tuple[int, int] | None = None
     differs: bool = False
     damage: str | None = None
     readable: bool = True

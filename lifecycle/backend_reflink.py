@@ -31,6 +31,7 @@ from lifecycle.errors import (
     InvalidSize,
     Locked,
     NoReflinks,
+    NoSuchRevision,
     NoSuchVolume,
     Unsupported,
 )
@@ -128,7 +129,11 @@ class ReflinkBackend:
 
     def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
         """Return who holds the volume's image open."""
-        with contextlib.suppress(NoSuchVolume), self._open(volume_id) as opened:
+        # an image that vanishes while we look is in use by no one
+        with (
+            contextlib.suppress(NoSuchVolume, FileNotFoundError),
+            self._open(volume_id) as opened,
+        ):
             evidence = opened.evidence
             if evidence.working or evidence.current:
                 fd = opened.open_working() if evidence.working else opened.open_current()
@@ -141,8 +146,11 @@ class ReflinkBackend:
     def open_image(self, volume_id: str, number: int | None = None) -> int:
         """Open the current image, or a revision, for reading."""
         with self._open(volume_id) as opened:
-            if opened.record.config.source is not None:
-                return self.open_image(opened.record.config.source, number)
+            source = opened.record.config.source
+            if source is not None:
+                if number is not None:
+                    raise NoSuchRevision(volume_id, number, ())
+                return self._open_current(source)[0]
             if number is None or number == opened.view.current:
                 return opened.open_current()
             return opened.directory.open_file(opened.revision_file(number))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import logging
 import os
 import sys
@@ -255,6 +256,9 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. No traceback reaches the user for what a user can cause."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names on disk are bytes of any kind
     try:
         status = cli.main(given, prog_name="lifecycle", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

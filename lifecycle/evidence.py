@@ -39,7 +39,7 @@ _SECOND = 10**9
 _PLAUSIBLE = 100_000
 """A number up to this in a time is taken for a seal; a real time is so rarely, and then a number is skipped."""
 
-_ATTEMPTS = 100
+ATTEMPTS = 100
 """How often to read again when a transition went on meanwhile. Each takes microseconds, a transition longer."""
 
 
@@ -61,6 +61,7 @@ class Evidence:
         name: the volume's NAME.
         current, working: the images' status; None where there is none.
         revisions: those on file, 0 too, by number.
+        doubles: further files that claim to be a revision of the same number.
         leftovers: temporary files of no worth.
         record: the record; None if there is none or it cannot be read.
         damage: what makes the volume unusable as it is.
@@ -71,6 +72,7 @@ class Evidence:
     current: os.stat_result | None = None
     working: os.stat_result | None = None
     revisions: Mapping[int, RevisionFile] = field(default_factory=dict)
+    doubles: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     record: Record | None = None
     damage: str | None = None
@@ -122,16 +124,16 @@ def _sealed_number(status: os.stat_result) -> int | None:
 
 def gather(directory: Directory, name: str) -> Evidence:
     """Read what there is of one volume, as of one moment, without a lock."""
-    for _attempt in range(_ATTEMPTS):
-        before = _marks(directory, name)
+    for _attempt in range(ATTEMPTS):
+        before = marks(directory, name)
         evidence = _gather(directory, name)
-        if _marks(directory, name) == before:
+        if marks(directory, name) == before:
             break
     return evidence
 
 
-def _marks(directory: Directory, name: str) -> tuple[object, ...]:
-    """Return what no transition leaves as it was."""
+def marks(directory: Directory, name: str) -> tuple[object, ...]:
+    """Return what no transition leaves as it was: the same before and after means that none went on."""
     found = (directory.stat(name + kind) for kind in (Kind.RECORD, Kind.CURRENT, Kind.WORKING))
     return tuple(one and (one.st_ino, one.st_ctime_ns, one.st_nlink) for one in found)
 
@@ -139,6 +141,7 @@ def _marks(directory: Directory, name: str) -> tuple[object, ...]:
 def _gather(directory: Directory, name: str) -> Evidence:
     revisions: dict[int, RevisionFile] = {}
     leftovers = []
+    doubles: list[str] = []
     for entry in directory.entries():
         # a cheap test first: most files of a directory are another volume's
         parsed = names.parse_file(entry.name) if entry.name.startswith(name) else None
@@ -146,7 +149,7 @@ def _gather(directory: Directory, name: str) -> Evidence:
             continue
         if parsed.kind == Kind.REVISION:
             if entry.is_file(follow_symlinks=False):
-                _keep(revisions, entry, parsed)
+                doubles += _enter(revisions, entry, parsed)
         elif parsed.kind == Kind.LEFTOVER:
             leftovers.append(entry.name)
     damage, record, newer = None, None, False
@@ -167,6 +170,7 @@ def _gather(directory: Directory, name: str) -> Evidence:
         current=images[Kind.CURRENT],
         working=images[Kind.WORKING],
         revisions=revisions,
+        doubles=tuple(doubles),
         leftovers=tuple(leftovers),
         record=record,
         damage=damage,
@@ -174,14 +178,19 @@ def _gather(directory: Directory, name: str) -> Evidence:
     )
 
 
-def _keep(revisions: dict[int, RevisionFile], entry: os.DirEntry[str], parsed: FileName) -> None:
-    """Enter a revision; of two with one number, which nothing here makes, the one made later counts."""
+def _enter(
+    revisions: dict[int, RevisionFile], entry: os.DirEntry[str], parsed: FileName
+) -> list[str]:
+    """Enter a revision. Of two with one number, which nothing here makes, the later counts; return the other."""
     if parsed.number is None or parsed.at is None:
-        return
+        return []
     found = RevisionFile(entry.name, parsed.number, parsed.at, entry.inode())
-    known = revisions.get(parsed.number)
-    if known is None or known.at < found.at:
-        revisions[parsed.number] = found
+    known = revisions.setdefault(parsed.number, found)
+    if known is found:
+        return []
+    older, newer = sorted((known, found), key=lambda one: (one.at, one.file))
+    revisions[parsed.number] = newer
+    return [older.file]
 
 
 def _read_record(directory: Directory, name: str) -> Record | None:
@@ -292,6 +301,7 @@ def _with_own_image(evidence: Evidence, record: Record, on_crash: CrashPolicy) -
         next=record.next,
         numbers=_listed(evidence, record),
         size=image.st_size if image else None,
+        run=_run(evidence, record),
         differs=differs,
     )
 
@@ -306,6 +316,7 @@ def _disposable(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> Vi
         next=record.next,
         size=evidence.working.st_size if evidence.working else None,
         begun=record.begun if evidence.working else None,
+        run=_run(evidence, record),
         differs=differs,
     )
 
@@ -334,6 +345,10 @@ def _state(evidence: Evidence, record: Record, *, differs: bool) -> State:
     if evidence.working is None:
         return record.rest
     return State.DIRTY if differs else State.STARTED
+
+
+def _run(evidence: Evidence, record: Record) -> tuple[int, int] | None:
+    return None if evidence.working is None else (evidence.working.st_ino, record.next)
 
 
 def _listed(evidence: Evidence, record: Record) -> tuple[int, ...]:

@@ -42,7 +42,7 @@ def vms_below(directory: Directory, path: str = "") -> Iterator[tuple[str, Direc
 
 def volumes_in(directory: Directory) -> list[str]:
     """Return the NAMEs of the volumes in a VM's directory, in order."""
-    return [name for name in names_in(directory) if _exists(directory, name)]
+    return [name for name in names_in(directory) if exists(directory, name)]
 
 
 def names_in(directory: Directory) -> list[str]:
@@ -51,5 +51,6 @@ def names_in(directory: Directory) -> list[str]:
     return sorted({one.volume for one in parsed if one is not None})
 
 
-def _exists(directory: Directory, name: str) -> bool:
+def exists(directory: Directory, name: str) -> bool:
+    """Tell whether there is a volume of that NAME in the VM's directory."""
     return judge(gather(directory, name), CrashPolicy.RESUME).view.state is not State.ABSENT

@@ -63,15 +63,15 @@ def is_there(path: str) -> bool:
         return directory.stat(IMAGE) is not None
 
 
-def mount_again(path: str) -> bool:
-    """Mount the pool's file if there is one and it is not mounted; return whether there is one.
+def mount_again(path: str) -> None:
+    """Mount the pool's file, if there is one and it is not mounted.
 
     Raises:
         Unsupported: this user or machine cannot mount it.
     """
     with Directory.open(path) as directory:
         if directory.stat(IMAGE) is None:
-            return False
+            return
         _require_tools()
         # two processes that find the pool unmounted must not both mount it
         if not files.lock(directory, _LOCK_SECONDS):
@@ -80,7 +80,6 @@ def mount_again(path: str) -> bool:
             )
         if not os.path.ismount(path):
             _mount(path, os.path.join(path, IMAGE))
-    return True
 
 
 def _mount(path: str, image: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle import names, room
 from lifecycle.errors import InvalidSize, NoSuchRevision, Refused, Unsupported
-from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
+from lifecycle.states import AT_REST, RUNNING, Event, State, allowed, why_not
 from lifecycle.transition import Transition
 
 if TYPE_CHECKING:
@@ -33,12 +33,9 @@ def plan(
     """Look at the volume and return the transition that the event is.
 
     Raises:
-        NoSuchVolume: there is no such volume, and the event is not `create`.
         NoSuchRevision, InvalidSize, Refused: what is asked for cannot be.
     """
     view = volume.pool.settle(volume.id)
-    if event is not Event.CREATE:
-        volume.require(view)
     return _transition(volume, event, view, reason, asked or {})
 
 
@@ -48,23 +45,28 @@ def stop(volume: Volume, *, discard: bool = False, reason: str | None = None) ->
     Raises:
         Refused: the volume is not running.
     """
-    view = volume.require(volume.pool.settle(volume.id))
+    view = volume.pool.settle(volume.id)
     if view.state not in RUNNING:
-        reason = view.damage or "it is not running"
-        raise Refused(volume.id, view.state, "stop", reason, allowed(view.state, view))
+        raise refusal(volume, view, "stop")
     if not view.differs:
         return _transition(volume, Event.RELEASE, view, reason, {})
-    if not volume.noticed:
+    if volume.noticed != view.run:
         _transition(volume, Event.WRITE, view, None, {}).run()
     event = Event.COMMIT if view.saves and not discard else Event.REVERT
     return _transition(volume, event, view, reason, {})
+
+
+def refusal(volume: Volume, view: View, event: str) -> Refused:
+    """Return the error for an event that cannot be in the volume's state."""
+    reason = view.damage or why_not(event, view.state, view)
+    return Refused(volume.id, view.state, event, reason, allowed(view.state, view))
 
 
 def _transition(
     volume: Volume, event: Event, view: View, reason: str | None, asked: dict[str, Any]
 ) -> Transition:
     state = view.state
-    if event is Event.WRITE and state is State.DIRTY and not volume.noticed:
+    if event is Event.WRITE and state is State.DIRTY and volume.noticed != view.run:
         state = State.STARTED  # what the files show already is noticed only now
     if event in _CHECKS:
         _CHECKS[event](volume, view, asked)

@@ -6,7 +6,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,7 @@ class Pool:
 
     def __init__(self, path: str, config: PoolConfig, backend: Backend) -> None:
         self.path = path
+        self._identity = os.path.realpath(path)
         self.config = config
         self.backend = backend
         self.on_progress: Callable[[str, int, int | None], None] | None = None
@@ -102,20 +103,15 @@ class Pool:
         settings.check_keep(keep)
         config = settings.pool_config(where, keep=keep, **others)
         size = None if loop is None else parse_size(loop)
+        is_new = not os.path.isdir(where)
         _make_directory(where)
-        if size is not None:
-            from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
-
-            loop_pool.create(where, size)
-        backend = _backend(where, config)
         try:
-            backend.set_up()
-            with Directory.open(where) as directory:
-                directory.write(settings.POOL_FILE, settings.write_pool(config))
-                directory.sync()
-        except OSError as error:
-            raise NotAPool(where, f"cannot be made a pool: {error.strerror}") from error
-        return cls(where, config, backend)
+            return cls(where, config, _set_up(where, config, size))
+        except BaseException:
+            if is_new:
+                with suppress(OSError):
+                    os.rmdir(where)
+            raise
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Pool:
@@ -130,8 +126,9 @@ class Pool:
         if content is None:
             from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
 
-            if loop_pool.mount_again(where):
-                content = _read_pool_file(where)
+            # another process may have mounted it meanwhile
+            loop_pool.mount_again(where)
+            content = _read_pool_file(where)
         if content is None:
             raise NotAPool(
                 where, "is not a pool: it has no pool.toml; `lifecycle init` makes it one"
@@ -252,11 +249,11 @@ class Pool:
             return False
 
     def __iter__(self) -> Iterator[Volume]:
-        """Yield all volumes, in the order of their ids."""
+        """Yield all volumes, in the order of their VMs, then of their names."""
         return (Volume(self, one) for one in self.backend.volume_ids())
 
     def volumes(self, vm: str | None = None) -> list[Volume]:
-        """Return all volumes, or one VM's, in the order of their ids.
+        """Return all volumes, or one VM's, in the order of their VMs, then of their names.
 
         Raises:
             InvalidName: the VM's name is none.
@@ -330,7 +327,7 @@ class Pool:
         for volume in volumes:
             self._refuse_reentry(volume)
         changing: set[tuple[str, str]] = _this_thread.__dict__.setdefault("changing", set())
-        mine = {(self.path, volume.id) for volume in volumes}
+        mine = {(self._identity, volume.id) for volume in volumes}
         with ExitStack() as held:
             for vm, volume in sorted({volume.vm: volume for volume in volumes}.items()):
                 with storage(volume.id, "lock"):
@@ -343,7 +340,7 @@ class Pool:
     def _locked(self, vm: str, *, create: bool) -> Iterator[None]:
         """Hold the VM's lock; a thread that holds it already goes on."""
         locked: set[tuple[str, str]] = _this_thread.__dict__.setdefault("locked", set())
-        key = (self.path, vm)
+        key = (self._identity, vm)
         if key in locked:
             yield
             return
@@ -366,7 +363,7 @@ class Pool:
             return self.backend.settle(volume_id)
 
     def _refuse_reentry(self, volume: Volume) -> None:
-        if (self.path, volume.id) in getattr(_this_thread, "changing", ()):
+        if (self._identity, volume.id) in getattr(_this_thread, "changing", ()):
             raise Refused(
                 volume.id,
                 volume.state,
@@ -411,6 +408,23 @@ class Pool:
                     f"the signal `{event}` must be done by the pool's backend alone, but"
                     f" {len(listening)} subscribers listen to it: subscribe to the -ing or -ed form"
                 )
+
+
+def _set_up(where: str, config: PoolConfig, loop: int | None) -> Backend:
+    """Make the directory a pool, and return its backend."""
+    if loop is not None:
+        from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
+
+        loop_pool.create(where, loop)
+    backend = _backend(where, config)
+    try:
+        backend.set_up()
+        with Directory.open(where) as directory:
+            directory.write(settings.POOL_FILE, settings.write_pool(config))
+            directory.sync()
+    except OSError as error:
+        raise NotAPool(where, f"cannot be made a pool: {error.strerror}") from error
+    return backend
 
 
 def _make_directory(path: str) -> None:

@@ -281,8 +281,12 @@ def why_not(event: str, state: State, facts: Any) -> str:
     """Return the reason why the event is refused now, a clause without a full stop."""
     candidates = rules_for(event, state)
     if not candidates:
-        return f"this is not possible in the state `{state}`"
+        return _SAID_OF.get(event) or f"this is not possible in the state `{state}`"
     return _first_failing(candidates, facts).otherwise
+
+
+_SAID_OF = {"create": "there is such a volume already", "stop": "it is not running"}
+"""What is said where no row fits, if there is something better to say; `stop` is what hosts call (planning.py)."""
 
 
 def _first_failing(rules: Iterable[Rule], facts: Any) -> Condition:

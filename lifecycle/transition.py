@@ -124,9 +124,8 @@ class Transition:
     def _report(self, _data: EventData) -> None:
         if self.change is not None:
             report(self.volume, self.change)
-        self.volume.noticed = self._state is State.DIRTY and (
-            self.volume.noticed or self.event == Event.WRITE
-        )
+        if self.event == Event.WRITE:
+            self.volume.noticed = self.facts.run
 
 
 def announce(volume: Volume, change: Change) -> None:

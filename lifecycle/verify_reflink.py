@@ -11,9 +11,18 @@ from lifecycle import config as settings
 from lifecycle import names
 from lifecycle.backend import Finding
 from lifecycle.config import CrashPolicy
-from lifecycle.evidence import Evidence, Judgement, gather, judge, leftover_files, seal
+from lifecycle.evidence import (
+    ATTEMPTS,
+    Evidence,
+    Judgement,
+    gather,
+    judge,
+    leftover_files,
+    marks,
+    seal,
+)
 from lifecycle.files import Directory
-from lifecycle.listing import vms_below, volumes_in
+from lifecycle.listing import exists, vms_below, volumes_in
 from lifecycle.names import FileName, Kind
 from lifecycle.states import State
 
@@ -36,15 +45,26 @@ def findings(path: str, vm: str | None, on_crash: CrashPolicy) -> Iterator[Findi
 
 
 def _in_vm(vm: str, directory: Directory, on_crash: CrashPolicy) -> Iterator[Finding]:
-    volumes = volumes_in(directory)
-    for name in volumes:
+    for name in volumes_in(directory):
         yield from _of_volume(f"{vm}/{name}", directory, name, on_crash)
     for entry in sorted(directory.entries(), key=lambda one: one.name):
         if not entry.is_dir(follow_symlinks=False):
-            yield from _of_file(f"{vm}/{_shown(entry.name)}", entry, volumes)
+            yield from _of_file(f"{vm}/{_shown(entry.name)}", entry, directory)
 
 
 def _of_volume(
+    volume_id: str, directory: Directory, name: str, on_crash: CrashPolicy
+) -> list[Finding]:
+    """Return what is found of one volume, as of one moment."""
+    for _attempt in range(ATTEMPTS):
+        before = marks(directory, name)
+        found = list(_examine(volume_id, directory, name, on_crash))
+        if marks(directory, name) == before:
+            break
+    return found
+
+
+def _examine(
     volume_id: str, directory: Directory, name: str, on_crash: CrashPolicy
 ) -> Iterator[Finding]:
     evidence = gather(directory, name)
@@ -88,14 +108,17 @@ def _moment(evidence: Evidence, judged: Judgement, number: int) -> datetime:
     return judged.record.at or datetime.fromtimestamp(0, UTC)
 
 
-def _of_file(path: str, entry: os.DirEntry[str], volumes: list[str]) -> Iterator[Finding]:
+def _of_file(path: str, entry: os.DirEntry[str], directory: Directory) -> Iterator[Finding]:
+    status = directory.stat(entry.name)
+    if status is None:
+        return  # it vanished while we looked
     parsed = names.parse_file(entry.name)
     if parsed is None:
         old = names.is_old_revision(entry.name)
         yield Finding(path, _OLD_NAMING if old else _FOREIGN, harmful=False)
-    elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+    elif not stat.S_ISREG(status.st_mode):
         yield Finding(path, "not a regular file, but named as one of a volume", harmful=True)
-    elif parsed.volume not in volumes:
+    elif not exists(directory, parsed.volume):
         yield Finding(path, _without_volume(parsed), harmful=False)
 
 

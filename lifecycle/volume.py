@@ -9,17 +9,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import names, planning, room
+from lifecycle.backend import View
 from lifecycle.change import Change, Revision
 from lifecycle.errors import InvalidConfig, NoSuchRevision, NoSuchVolume, Refused, storage
 from lifecycle.sizes import parse_size
 from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
 
 if TYPE_CHECKING:
-    from lifecycle.backend import View
     from lifecycle.config import Kind, VolumeConfig
     from lifecycle.contents import Content
     from lifecycle.errors import Holder
@@ -39,7 +39,7 @@ class Volume:
         pool: the pool it lives in.
         id: `VM/NAME`.
         vm, name: the two parts of the id.
-        noticed: whether `written` was sent through this object since the volume was started.
+        noticed: the run (View.run) of which this object has sent `written`; None if of none.
     """
 
     __slots__ = ("__weakref__", "id", "name", "noticed", "pool", "vm")
@@ -48,7 +48,7 @@ class Volume:
         self.pool = pool
         self.id = volume_id
         self.vm, self.name = names.split_id(volume_id)
-        self.noticed = False
+        self.noticed: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         return f"<Volume {self.id!r} in {self.pool.path!r}>"
@@ -179,7 +179,7 @@ class Volume:
             Vetoed: a subscriber objected; it is still running.
             StorageFailed: the file system failed; the working image is as it was, stop again.
         """
-        with self.pool.changing(self):
+        with self._changing("stop"):
             return planning.stop(self, discard=discard, reason=reason).run()
 
     # ------------------------------------------------------------ single events
@@ -440,8 +440,18 @@ class Volume:
         asked: dict[str, Any] | None = None,
     ) -> Iterator[Transition]:
         """Lock the VM, look, and plan the event."""
-        with self.pool.changing(self):
+        with self._changing(event):
             yield planning.plan(self, event, reason=reason, asked=asked)
+
+    @contextmanager
+    def _changing(self, what: str) -> Iterator[None]:
+        """Lock the VM; where there is no such VM, refuse as the rulebook refuses in `absent`."""
+        with ExitStack() as locked:
+            try:
+                locked.enter_context(self.pool.changing(self))
+            except NoSuchVolume:
+                raise planning.refusal(self, View(), what) from None
+            yield
 
     def _annotate(self, number: int, change: Callable[[Note], Note]) -> None:
         with self.pool.changing(self):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import logging
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ from lifecycle.names import Kind
 from lifecycle.record import Note, Record
 from lifecycle.sizes import SECTOR
 from lifecycle.states import State
+
+log = logging.getLogger("lifecycle.backend")
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TOO_LARGE = frozenset({errno.EFBIG, errno.EINVAL})
@@ -79,18 +82,16 @@ class VolumeFiles:
         Raises:
             ForeignFile: it has another name elsewhere, which would be changed too.
         """
-        fd = self.open_working(writable=writable)
-        if os.fstat(fd).st_nlink > 1:
-            os.close(fd)
+        if self.evidence.working is not None and self.evidence.working.st_nlink > 1:
             raise ForeignFile(
                 f"{self.directory.path}/{self.working}",
                 "a file with a second name elsewhere (a hard link)",
             )
-        return fd
-
-    def open_working(self, *, writable: bool = False) -> int:
-        """Open the working image and return the descriptor, the caller's to close."""
         return self.directory.open_file(self.working, writable=writable)
+
+    def open_working(self) -> int:
+        """Open the working image for reading and return the descriptor, the caller's to close."""
+        return self.directory.open_file(self.working)
 
     def draft(self) -> Draft:
         """Return a new image, without a name yet."""
@@ -209,7 +210,10 @@ class VolumeFiles:
             # on a full disk, it is this that makes room
             self.directory.remove(self.working)
             self.directory.sync()
-            self.write(record)
+            try:
+                self.write(record)
+            except OSError:
+                log.warning("%s: reverted, though no room was left to note it", self.volume_id)
         self.directory.sync()
 
     def _file_to_go_back_to(self, number: int, change: Change) -> tuple[str, datetime]:
@@ -303,8 +307,9 @@ class VolumeFiles:
     def remove(self) -> None:
         """Remove all images, the current one last, and then the record: without images there is no volume."""
         self.clear()
-        for one in self.evidence.revisions.values():
-            self.directory.remove(one.file)
+        revisions = (one.file for one in self.evidence.revisions.values())
+        for file in (*revisions, *self.evidence.doubles):
+            self.directory.remove(file)
         for kind in (Kind.PRECACHE, Kind.WORKING, Kind.CURRENT):
             self.directory.remove(self.name + kind)
         self.directory.sync()

@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from lifecycle.vm import VM, Outcome
@@ -73,10 +74,13 @@ def fill_in(word: str, paths: Mapping[str, str]) -> str:
 
 
 def environment(paths: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables for the command: LIFECYCLE_ROOT for the volume `root`, and so on."""
-    return {
-        "LIFECYCLE_" + re.sub(r"[^A-Z0-9]", "_", name.upper()): path for name, path in paths.items()
-    }
+    """Return the variables for the command: LIFECYCLE_ROOT for the volume `root`, and so on.
+
+    Volumes whose names make the same variable (`a-1`, `a_1`) get none; `{a-1}` tells them apart.
+    """
+    variables = {name: "LIFECYCLE_" + re.sub(r"[^A-Z0-9]", "_", name.upper()) for name in paths}
+    counts = Counter(variables.values())
+    return {variables[name]: path for name, path in paths.items() if counts[variables[name]] == 1}
 
 
 def _run_and_wait(words: Sequence[str], env: Mapping[str, str], stdout: int | None) -> int:
