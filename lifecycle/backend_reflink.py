@@ -20,7 +20,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from lifecycle import copying, events, files, holders, listing, names
 from lifecycle.backend import Capacity, Finding, View
@@ -35,12 +35,12 @@ from lifecycle.errors import (
     NoSuchVolume,
     Unsupported,
 )
-from lifecycle.evidence import gather, judge, leftover_files
+from lifecycle.evidence import ATTEMPTS, gather, judge, leftover_files
 from lifecycle.files import Directory, Draft
 from lifecycle.names import Kind
 from lifecycle.record import Note, Record
 from lifecycle.sizes import SECTOR, round_up
-from lifecycle.states import RUNNING
+from lifecycle.states import RUNNING, State
 from lifecycle.volume_files import VolumeFiles, put_seal, revision_of, truncate
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("lifecycle.backend")
 
 _READ_ONLY = 0o400
-_CLONE_ATTEMPTS = 100
+_T = TypeVar("_T")
 
 
 class ReflinkBackend:
@@ -92,11 +92,15 @@ class ReflinkBackend:
 
     def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:
         """Return the volume's revisions, oldest first."""
-        with contextlib.suppress(NoSuchVolume), self._open(volume_id) as opened:
+
+        def read(opened: VolumeFiles) -> tuple[Revision, ...]:
             numbers = set(opened.view.numbers)
             if current and opened.view.current:
                 numbers.add(opened.view.current)
             return tuple(opened.revision(number) for number in sorted(numbers))
+
+        with contextlib.suppress(NoSuchVolume):
+            return self._look_into(volume_id, read)
         return ()
 
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
@@ -145,15 +149,16 @@ class ReflinkBackend:
 
     def open_image(self, volume_id: str, number: int | None = None) -> int:
         """Open the current image, or a revision, for reading."""
-        with self._open(volume_id) as opened:
+
+        def read(opened: VolumeFiles) -> int:
             source = opened.record.config.source
-            if source is not None:
-                if number is not None:
-                    raise NoSuchRevision(volume_id, number, ())
-                return self._open_current(source)[0]
-            if number is None or number == opened.view.current:
-                return opened.open_current()
-            return opened.directory.open_file(opened.revision_file(number))
+            if source is None:
+                return opened.open_image(number)
+            if number is not None:
+                raise NoSuchRevision(volume_id, number, ())
+            return self._open_current(source)[0]
+
+        return self._look_into(volume_id, read)
 
     def capacity(self) -> Capacity:
         """Return what the file system has room for."""
@@ -376,6 +381,20 @@ class ReflinkBackend:
             judged = judge(evidence, self._config.on_crash)
             yield VolumeFiles(directory, volume_id, evidence, judged)
 
+    def _look_into(self, volume_id: str, read: Callable[[VolumeFiles], _T]) -> _T:
+        """Read something of a volume without a lock: again, if a file vanished since it was listed.
+
+        Raises:
+            NoSuchVolume: there is none.
+        """
+        for _attempt in range(ATTEMPTS):
+            with self._open(volume_id) as opened:
+                if opened.view.state is State.ABSENT:
+                    break
+                with contextlib.suppress(FileNotFoundError):
+                    return read(opened)
+        raise NoSuchVolume(volume_id, self._path)
+
     def _is_still(self, vm: str, directory: Directory) -> bool:
         """Tell whether the VM's name still leads to the directory that was locked."""
         try:
@@ -392,7 +411,7 @@ class ReflinkBackend:
 
     def _open_current(self, volume_id: str) -> tuple[int, int]:
         """Open a volume's current image, lock or no lock; return the descriptor and the image's number."""
-        for _attempt in range(_CLONE_ATTEMPTS):
+        for _attempt in range(ATTEMPTS):
             try:
                 with self._open(volume_id) as opened:
                     current, number = opened.evidence.current, opened.view.current

@@ -48,16 +48,21 @@ def loop_devices(file: Identity) -> list[str]:
 
 def lock_holders(file: Identity) -> tuple[Holder, ...]:
     """Return the processes that hold a lock (flock) on the file or directory."""
-    found = []
+    device, inode = file
+    wanted = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
+    exact, same_inode = [], []
     with open("/proc/locks", encoding="ascii", errors="replace") as locks:
         for line in locks:
             # 1: FLOCK  ADVISORY  WRITE 4242 00:2d:1234 0 EOF (proc(5)); one who waits has `->`
             fields = line.split()
-            if "FLOCK" not in fields[1:2] or not fields[5].endswith(f":{file[1]}"):
+            if "FLOCK" not in fields[1:2]:
                 continue
-            pid = int(fields[4])
-            found.append(Holder(_command(pid), pid))
-    return tuple(found)
+            if fields[5] == wanted:
+                exact.append(fields[4])
+            elif fields[5].endswith(f":{inode}"):
+                same_inode.append(fields[4])  # btrfs says another device here than stat does
+    pids = dict.fromkeys(exact or same_inode)
+    return tuple(Holder(_command(pid), int(pid)) for pid in pids)
 
 
 def _refers(directory: str, file: Identity, skip: str | None = None) -> bool:

@@ -76,6 +76,23 @@ class VolumeFiles:
         """Open the current image for reading and return the descriptor, the caller's to close."""
         return self.directory.open_file(self.current)
 
+    def open_image(self, number: int | None) -> int:
+        """Open the current image or a revision for reading and return the descriptor, the caller's to close.
+
+        Raises:
+            NoSuchRevision: there is none of that number.
+            FileNotFoundError: it was removed, or another image became current, since this was opened.
+        """
+        if number is None:
+            return self.open_current()
+        if number != self.view.current or self.evidence.current is None:
+            return self.directory.open_file(self.revision_file(number))
+        fd = self.open_current()
+        if os.fstat(fd).st_ino != self.evidence.current.st_ino:
+            os.close(fd)
+            raise FileNotFoundError(errno.ENOENT, "another image became current", self.current)
+        return fd
+
     def _open_own_working(self, *, writable: bool = False) -> int:
         """Open the working image to change it.
 
@@ -114,6 +131,8 @@ class VolumeFiles:
         if number in self.view.numbers:
             at: datetime | None = self.evidence.revisions[number].at
             status = self.directory.stat(self.revision_file(number))
+            if status is None:
+                raise FileNotFoundError(errno.ENOENT, "it was removed", self.revision_file(number))
         else:
             at, status = self.record.at, self.evidence.current
         return Revision(
