@@ -40,7 +40,9 @@ def _section(top: click.Context, name: str) -> str:
     shown = click.Command(
         name, params=own, help=command.help, callback=command.callback, add_help_option=False
     )
-    context = click.Context(shown, info_name=name, parent=top, max_content_width=WIDTH, terminal_width=WIDTH)
+    context = click.Context(
+        shown, info_name=name, parent=top, max_content_width=WIDTH, terminal_width=WIDTH
+    )
     return f"### {name}\n\n```text\n{shown.get_help(context)}\n```\n"
 
 

@@ -1,0 +1,88 @@
+"""The docs say what the product does: what is generated is fresh, what is shown is real."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from mounts import FileSystem
+
+from lifecycle.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+def test_the_page_of_commands_is_fresh() -> None:
+    written = (ROOT / "docs" / "commands.md").read_text()
+    assert written == load(ROOT / "docs" / "write_commands.py").page(), "run `make docs`"
+
+
+def test_every_command_is_documented() -> None:
+    written = (ROOT / "docs" / "commands.md").read_text()
+    for names in COMMANDS.values():
+        for name in names:
+            assert f"### {name}\n" in written
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/signals.md", "docs/retention.md"])
+def test_python_in_the_docs_runs(page: str, xfs: FileSystem) -> None:
+    codes = blocks((ROOT / page).read_text(), "python")
+    assert codes
+    for code in codes:
+        place = f"{xfs.new_directory()}/vms"
+        exec(compile(code.replace("/srv/vms", place), page, "exec"), {})
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("docs/*.md")), "README.md"]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if "://" not in link:
+            assert ((ROOT / page).parent / link).exists(), link
+
+
+def without_times_and_places(text: str) -> list[str]:
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
+    text = re.sub(r"/\S*lifecycle-demo\.\w+", "POOL", text)
+    return [line.rstrip() for line in text.splitlines()]
+
+
+def test_the_demo_prints_what_the_readme_shows(mounted: Callable[[str], FileSystem]) -> None:
+    """Run on a file system without reflinks, so that the demo embeds an XFS."""
+    done = subprocess.run(
+        [ROOT / "examples" / "demo"],
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "TMPDIR": str(mounted("plain").new_directory()),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    printed = iter(without_times_and_places(done.stdout))
+    shown = next(b for b in blocks((ROOT / "README.md").read_text(), "console") if "log" in b)
+    for line in without_times_and_places(shown):
+        assert line in printed, line  # and so in this order
+    assert "plain sparse copies" not in done.stdout
