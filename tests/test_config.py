@@ -156,7 +156,7 @@ def test_a_newer_pool_toml_says_which_formats_and_what_to_do() -> None:
     ],
 )
 def test_a_bad_policy_or_time_zone_in_pool_toml_is_refused(text: str, complaint: str) -> None:
-    with pytest.raises((InvalidPolicy, InvalidConfig), match="/srv/vms/pool.toml") as caught:
+    with pytest.raises((InvalidPolicy, InvalidConfig), match=r"/srv/vms/pool\.toml") as caught:
         read(f"format = 1\n{text}\n")
     assert complaint in caught.value.reason
 
