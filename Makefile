@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 TESTS  ?= tests
 
-.PHONY: demo test lint format diagrams docs clean
+.PHONY: demo test crash lint format diagrams docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -12,6 +12,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/developed
 	$(BIN)/pytest -n auto $(TESTS)
+
+# the whole proof of docs/reliability.md; some minutes, as root
+crash: $(VENV)/developed
+	PYTHONPATH=tests $(BIN)/python -m crash --into docs/reliability.md
 
 lint: $(VENV)/developed
 	$(BIN)/ruff check

@@ -51,6 +51,7 @@ class View:
         run: what tells this run from every other of the volume; None if it has no working image.
         differs: whether there is a working image that differs from what it was made from.
         damage: what is wrong with it, in the state `damaged`.
+        way_back: the number to revert to from damage, if none is given.
         readable: whether what is written down about it is not of a newer version.
     """
 
@@ -66,6 +67,7 @@ class View:
     run: tuple[int, int] | None = None
     differs: bool = False
     damage: str | None = None
+    way_back: int = 0
     readable: bool = True
 
     # the rulebook's conditions (states.CONDITIONS)

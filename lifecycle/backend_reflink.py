@@ -198,7 +198,8 @@ class ReflinkBackend:
                     yield
                 finally:
                     if create:
-                        self._drop_empty(vm)
+                        with contextlib.suppress(OSError):  # an empty directory harms no one
+                            self._drop_empty(vm)
                 return
 
     def settle(self, volume_id: str) -> View:
@@ -277,7 +278,11 @@ class ReflinkBackend:
                     draft.publish(opened.working)
             finally:
                 os.close(origin)
-            opened.directory.sync()
+            try:
+                opened.directory.sync()
+            except OSError:
+                opened.directory.remove(opened.working)  # it has not started
+                raise
 
     def write(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Nothing: the VM wrote."""

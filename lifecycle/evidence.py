@@ -31,7 +31,7 @@ from lifecycle.config import CrashPolicy
 from lifecycle.errors import ForeignFile, InvalidConfig, NewerFormat
 from lifecycle.files import Directory
 from lifecycle.names import FileName, Kind
-from lifecycle.record import Record
+from lifecycle.record import CRASH, Record
 from lifecycle.states import State
 
 _SECOND = 10**9
@@ -77,6 +77,11 @@ class Evidence:
     record: Record | None = None
     damage: str | None = None
     newer: bool = False
+
+    @property
+    def current_size(self) -> int | None:
+        """Bytes of the current image; None if there is none."""
+        return None if self.current is None else self.current.st_size
 
     @property
     def has_images(self) -> bool:
@@ -277,16 +282,38 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
             record = dataclasses.replace(
                 record, current=known.number, at=known.at, rest=State.REVERTED
             )
-    elif record.current in evidence.revisions or record.current is None:
-        findings.append(f"a commit of {record.next} had happened")
+    elif (number := _new_number(evidence, record)) is not None:
+        findings.append(f"a commit of {number} had happened")
         record = dataclasses.replace(
             record,
-            current=record.next,
+            current=number,
             at=_made_at(evidence.current),
-            next=record.next + 1,
+            next=max(record.next, number + 1),
             rest=State.COMMITTED,
         )
+    elif _has_grown_empty(evidence, record):
+        findings.append("a resize of the empty image had happened")
+        config = dataclasses.replace(record.config, size=evidence.current_size)
+        record = dataclasses.replace(record, config=config)
     return record, tuple(findings)
+
+
+def _has_grown_empty(evidence: Evidence, record: Record) -> bool:
+    """Tell whether a resize of what is still empty got as far as the image."""
+    born = record.config.size
+    is_empty = record.current == 0 and record.rest is State.CREATED
+    return is_empty and born is not None and born != evidence.current_size
+
+
+def _new_number(evidence: Evidence, record: Record) -> int | None:
+    """Return the number of a current image that became so after the record was written; None if it did not.
+
+    The image is no revision. Its seal says its number; an image made by others bears none, and gets the next one.
+    """
+    sealed = _sealed_number(evidence.current) if evidence.current else None
+    if sealed is not None and (record.current or 0) < sealed <= record.next:
+        return sealed
+    return record.next if record.current is None or record.current in evidence.revisions else None
 
 
 def _with_own_image(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
@@ -326,19 +353,26 @@ def _damaged(evidence: Evidence, on_crash: CrashPolicy, damage: str) -> Judgemen
     record = evidence.record or _found_without_record(evidence)
     highest = max(evidence.revisions, default=0)
     record = dataclasses.replace(record, next=max(record.next, highest + 1))
-    usable = evidence.current is not None and evidence.current.st_size > 0
+    current = record.current if evidence.current_size else None
     view = View(
         state=State.DAMAGED,
         config=record.config,
         on_crash=record.config.on_crash or on_crash,
         rest=record.rest,
         next=record.next,
-        current=record.current if usable else None,
+        current=current,
         numbers=tuple(sorted(set(evidence.revisions) - {0})),
         damage=damage,
+        way_back=current if current is not None else _newest_kept(evidence, record),
         readable=not evidence.newer,
     )
     return Judgement(view, record)
+
+
+def _newest_kept(evidence: Evidence, record: Record) -> int:
+    """Return the newest revision that is not what a crash left, or 0."""
+    kept = (number for number in evidence.revisions if record.note(number).cause != CRASH)
+    return max(kept, default=0)
 
 
 def _state(evidence: Evidence, record: Record, *, differs: bool) -> State:

@@ -98,7 +98,9 @@ def _which(volume: Volume, event: Event, view: View, asked: dict[str, Any]) -> i
 
 
 def _target(volume: Volume, view: View, to: int | None) -> int | None:
-    """Return the number to revert to; None to throw the working image away."""
+    """Return the number to revert to; None to throw the working image away, or where nothing can be."""
+    if view.state is State.ABSENT:
+        return None
     if view.state in RUNNING:
         if to is not None:
             raise Refused(
@@ -114,7 +116,7 @@ def _target(volume: Volume, view: View, to: int | None) -> int | None:
             raise NoSuchRevision(volume.id, to, view.numbers)
         return to
     if view.state is State.DAMAGED:
-        return view.current if view.current is not None else max(view.numbers, default=0)
+        return view.way_back
     return max((n for n in view.numbers if n < (view.current or 0)), default=0)
 
 

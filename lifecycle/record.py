@@ -47,6 +47,8 @@ class Note:
     label: str | None = None
 
 
+CRASH = "crash"
+"""The cause of an image that a crash left over."""
 PLAIN = Note()
 
 
@@ -85,9 +87,13 @@ class Record:
             del notes[number]
         return dataclasses.replace(self, notes=MappingProxyType(notes))
 
-    def with_notes_on(self, numbers: Collection[int | None]) -> Record:
-        """Return the record with the notes on these numbers alone; others are of revisions that are gone."""
-        kept = {number: note for number, note in self.notes.items() if number in numbers}
+    def with_notes_on(self, numbers: Collection[int | None], above: int) -> Record:
+        """Return the record with the notes on these numbers, and on those from `above` on; others are gone."""
+        kept = {
+            number: note
+            for number, note in self.notes.items()
+            if number in numbers or number >= above
+        }
         return dataclasses.replace(self, notes=MappingProxyType(kept))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lifecycle.change import Change
 from lifecycle.config import CrashPolicy
 from lifecycle.errors import LifecycleError
+from lifecycle.record import CRASH
 from lifecycle.states import RUNNING, State
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from lifecycle.volume import Volume
 
 log = logging.getLogger("lifecycle.recovery")
-
-CRASH = "crash"
-"""The reason given with what the crash policy does; a revision made so bears it as its cause."""
 
 
 @dataclass(frozen=True, slots=True)

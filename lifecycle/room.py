@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from lifecycle import names, policies, retention
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from lifecycle.backend import View
     from lifecycle.pool import Pool
     from lifecycle.volume import Volume
+
+_PAUSES = 10
+_PAUSE_SECONDS = 0.01
 
 log = logging.getLogger("lifecycle.room")
 
@@ -54,9 +58,9 @@ def make(pool: Pool) -> list[tuple[str, int]]:
     """
     if not pool.config.prune_for_reserve or not missing(pool):
         return []
-    removed = []
+    removed: list[tuple[str, int]] = []
     for volume, number in _removable(pool):
-        if not missing(pool):
+        if not _is_missing_still(pool, after_removal=bool(removed)):
             break
         try:
             retention.remove_one(volume, number, reason="reserve")
@@ -65,6 +69,18 @@ def make(pool: Pool) -> list[tuple[str, int]]:
         else:
             removed.append((volume.id, number))
     return removed
+
+
+def _is_missing_still(pool: Pool, *, after_removal: bool) -> bool:
+    """Tell whether the pool lacks room, giving the file system a moment to free what was just removed.
+
+    XFS frees a file's blocks in the background, some milliseconds after its last name is gone.
+    """
+    for _pause in range(_PAUSES if after_removal else 0):
+        if not missing(pool):
+            return False
+        time.sleep(_PAUSE_SECONDS)
+    return missing(pool) > 0
 
 
 def _removable(pool: Pool) -> list[tuple[Volume, int]]:

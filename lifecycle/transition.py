@@ -96,7 +96,8 @@ class Transition:
     # ------------------------------------------------------------ called back by the machine
 
     def _require_unused(self, _data: EventData | None = None) -> None:
-        holders = self.volume.pool.backend.in_use_by(self.volume.id)
+        with storage(self.volume.id, self.event):
+            holders = self.volume.pool.backend.in_use_by(self.volume.id)
         if holders:
             raise InUse(self.volume.id, self._state, self.event, holders)
 

@@ -18,6 +18,7 @@ import dataclasses
 import errno
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -28,7 +29,7 @@ from lifecycle.errors import ForeignFile, InvalidSize, NoSuchRevision, Unsupport
 from lifecycle.evidence import Evidence, Judgement, leftover_files, seal
 from lifecycle.files import Directory, Draft
 from lifecycle.names import Kind
-from lifecycle.record import Note, Record
+from lifecycle.record import CRASH, Note, Record
 from lifecycle.sizes import SECTOR
 from lifecycle.states import State
 
@@ -188,7 +189,7 @@ class VolumeFiles:
             at=change.at,
             next=max(self.record.next, number + 1),
             rest=State.COMMITTED,
-        ).with_notes_on({*self.evidence.revisions, self.view.current, number})
+        ).with_notes_on({*self.evidence.revisions, self.view.current}, above=number)
         with self._ready(record):
             self._keep_current(change)
             self.directory.rename(image, self.current)
@@ -221,19 +222,22 @@ class VolumeFiles:
         """Remove the working image, which the volume then rests without."""
         record = dataclasses.replace(self.record, rest=State.REVERTED)
         try:
-            with self._ready(record):
-                self.directory.remove(self.working)
+            self.write(record)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            # on a full disk, it is this that makes room
-            self.directory.remove(self.working)
-            self.directory.sync()
-            try:
-                self.write(record)
-            except OSError:
-                log.warning("%s: reverted, though no room was left to note it", self.volume_id)
+            self._throw_away_on_full_disk(record)
+        self.directory.remove(self.working)
         self.directory.sync()
+
+    def _throw_away_on_full_disk(self, record: Record) -> None:
+        """Remove the working image before the record is written: it is this that makes room for it."""
+        self.directory.remove(self.working)
+        self.directory.sync()
+        try:
+            self.write(record)
+        except OSError:
+            log.warning("%s: reverted, though no room was left to note it", self.volume_id)
 
     def _file_to_go_back_to(self, number: int, change: Change) -> tuple[str, datetime]:
         """Return a revision's file and when it was made; the empty image is made if there is none."""
@@ -258,6 +262,8 @@ class VolumeFiles:
         number = self.view.current  # None where what bears the name is missing or was cut short
         if number is None or self.evidence.current_on_file():
             return
+        if self.evidence.record is None and self.view.state is not State.DAMAGED:
+            self.write(self.record)  # without one, the second name would look like a revert
         at = self.record.at or change.at
         self.directory.link(self.current, names.revision_file(self.name, number, at))
 
@@ -281,16 +287,30 @@ class VolumeFiles:
             Kind.WORKING: self.evidence.working,
         }
         for kind, usable in found.items():
-            file = self.name + kind
-            if usable is None and self.directory.stat(file):
-                self.directory.rename(file, f"{file}.damaged@{names.format_time(change.at)}")
+            if usable is None:
+                self._put_aside(self.name + kind, change)
         if self.evidence.working is None:
             return
         number = self.record.next + (change.revision == self.record.next)
+        record = self.record.with_note(number, Note(cause=CRASH))
+        if self.evidence.record is not None:
+            self.write(record)
+        self.record = dataclasses.replace(record, next=number + 1)
         self.finish_working(dataclasses.replace(change, revision=number))
         self.directory.rename(self.working, names.revision_file(self.name, number, change.at))
-        rescued = dataclasses.replace(self.record, next=number + 1)
-        self.record = rescued.with_note(number, Note(cause="crash"))
+
+    def _put_aside(self, file: str, change: Change) -> None:
+        """Keep what bears a name of the volume and is of no use to it, under a name that is no volume's."""
+        status = self.directory.stat(file)
+        if status is None:
+            return
+        aside = f"{file}.damaged@{names.format_time(change.at)}"
+        if not stat.S_ISREG(status.st_mode):
+            self.directory.rename(file, aside)
+            return
+        # it keeps its own name until the new one replaces it: a crash before that has changed nothing
+        with contextlib.suppress(FileExistsError):
+            self.directory.link(file, aside)
 
     def finish_working(self, change: Change) -> None:
         """Seal the working image, and make what was written to it durable, whoever wrote it."""
