@@ -68,8 +68,9 @@ def test_a_plain_note_is_not_written_down() -> None:
     noted = Record().with_note(3, Note(pinned=True))
     assert noted.note(3).pinned
     assert noted.with_note(3, Note()) == Record()
-    assert noted.with_notes_on({1, 2}) == Record()
-    assert noted.with_notes_on({3}) == noted
+    assert noted.with_notes_on({1, 2}, above=4) == Record()
+    assert noted.with_notes_on({3}, above=4) == noted
+    assert noted.with_notes_on({1}, above=3) == noted
     assert Record().note(3) == Note(cause="commit", pinned=False, label=None)
 
 

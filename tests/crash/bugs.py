@@ -1,0 +1,267 @@
+"""Deliberate bugs, to see that the proof notices: each breaks one law of docs/files.md, in one process only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+from unittest import mock
+
+from lifecycle import evidence, files, names, volume_files
+from lifecycle.backend_reflink import ReflinkBackend
+from lifecycle.evidence import leftover_files
+from lifecycle.files import Directory
+from lifecycle.names import Kind
+from lifecycle.states import State
+from lifecycle.volume_files import VolumeFiles
+
+Patched = AbstractContextManager[object]
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug, and where it must show.
+
+    Attributes:
+        law: what it breaks.
+        scene: the scene that must notice.
+        rules: the invariants that may be what does not hold then.
+        way: how: `stop`, or a way to cut the power.
+        make: the context in which the product has it.
+    """
+
+    law: str
+    scene: str
+    rules: frozenset[int]
+    way: str
+    make: Callable[[], Patched]
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Instead of what should be done."""
+
+
+def names_before_content() -> Patched:
+    """A new image gets its name without its content being durable."""
+    return mock.patch.object(files, "sync_content", _nothing)
+
+
+def names_are_not_synced() -> Patched:
+    return mock.patch.object(Directory, "sync", _nothing)
+
+
+def guest_is_not_synced() -> Patched:
+    return mock.patch.object(VolumeFiles, "finish_working", _nothing)
+
+
+@contextmanager
+def prunes_first() -> Iterator[None]:
+    """What retention will not keep is removed before the commit point."""
+    real = VolumeFiles.promote
+
+    def promote(self: VolumeFiles, image: str, change: Any) -> None:
+        for number in self.view.numbers[:1]:
+            self.directory.remove(self.revision_file(number))
+        real(self, image, change)
+
+    with mock.patch.object(VolumeFiles, "promote", promote):
+        yield
+
+
+def moves_current_away() -> Patched:
+    """What is current is renamed to its revision's name instead of linked: for a moment nothing is current."""
+
+    def keep(self: VolumeFiles, change: Any) -> None:
+        at = self.record.at or change.at
+        number = self.record.current or 0
+        self.directory.rename(self.current, names.revision_file(self.name, number, at))
+
+    return mock.patch.object(VolumeFiles, "_keep_current", keep)
+
+
+@contextmanager
+def records_first() -> Iterator[None]:
+    """The record says what the images do not say yet."""
+    real = VolumeFiles.promote
+
+    def promote(self: VolumeFiles, image: str, change: Any) -> None:
+        record = self.record
+        number = change.revision
+        self.write(
+            dataclasses.replace(
+                record, current=number, at=change.at, next=number + 1, rest=State.COMMITTED
+            )
+        )
+        self.record = record
+        real(self, image, change)
+
+    with mock.patch.object(VolumeFiles, "promote", promote):
+        yield
+
+
+def never_keeps_current() -> Patched:
+    """What was current is renamed over, and not kept as a revision."""
+    return mock.patch.object(VolumeFiles, "_keep_current", _nothing)
+
+
+@contextmanager
+def gives_numbers_again() -> Iterator[None]:
+    """The next number is the one above the highest that is on file."""
+    real = evidence.gather
+
+    def gather(directory: Directory, name: str) -> evidence.Evidence:
+        found = real(directory, name)
+        if found.record is None or found.record.current is None:
+            return found
+        highest = max([*found.revisions, found.record.current])
+        return dataclasses.replace(
+            found, record=dataclasses.replace(found.record, next=highest + 1)
+        )
+
+    with mock.patch("lifecycle.backend_reflink.gather", gather):
+        yield
+
+
+@contextmanager
+def writes_in_place() -> Iterator[None]:
+    """The record is written over, not replaced."""
+
+    class InPlace:
+        def __init__(self, directory: Directory, content: bytes) -> None:
+            self.directory, self.content = directory, content
+
+        def replace(self, name: str) -> None:
+            flags = files.os.O_RDWR | files.os.O_CREAT
+            fd = files.os.open(name, flags, 0o600, dir_fd=self.directory.fd)
+            files.truncate(fd, 0)
+            files.write_all(fd, self.content)
+            files.sync_content(fd)
+            files.os.close(fd)
+
+    @contextmanager
+    def staged(self: Directory, _name: str, content: bytes) -> Iterator[InPlace]:
+        yield InPlace(self, content)
+
+    with mock.patch.object(Directory, "staged", staged):
+        yield
+
+
+@contextmanager
+def leaves_things_behind() -> Iterator[None]:
+    """What a crash left of an import is never removed."""
+
+    def leftovers(found: evidence.Evidence) -> list[str]:
+        return [one for one in leftover_files(found) if not one.endswith(Kind.IMPORT)]
+
+    with (
+        mock.patch("lifecycle.backend_reflink.leftover_files", leftovers),
+        mock.patch.object(volume_files, "leftover_files", leftovers),
+    ):
+        yield
+
+
+@contextmanager
+def images_do_not_decide() -> Iterator[None]:
+    """The record is believed, whatever the images say."""
+    with mock.patch.object(evidence, "_settled", lambda _found, record: (record, ())):
+        yield
+
+
+@contextmanager
+def forgets_notes() -> Iterator[None]:
+    """A commit loses what was noted of other revisions."""
+    real = VolumeFiles.write
+
+    def write(self: VolumeFiles, record: Any) -> None:
+        real(self, dataclasses.replace(record, notes=MappingProxyType({})))
+
+    with mock.patch.object(VolumeFiles, "write", write):
+        yield
+
+
+@contextmanager
+def looking_mends() -> Iterator[None]:
+    """A look writes down what it found."""
+    real = ReflinkBackend.look
+
+    def look(self: ReflinkBackend, volume_id: str) -> Any:
+        view = real(self, volume_id)
+        return self.settle(volume_id) if view.state is not State.ABSENT else view
+
+    with mock.patch.object(ReflinkBackend, "look", look):
+        yield
+
+
+def takes_anothers_files() -> Patched:
+    """Files are told apart by the beginning of their names."""
+    real = VolumeFiles.clear
+
+    def clear(self: VolumeFiles) -> None:
+        real(self)
+        for entry in self.directory.entries():
+            if entry.name.startswith(self.name) and "@" in entry.name:
+                number = names.parse_file(entry.name)
+                if number is None or number.volume != self.name:
+                    self.directory.remove(entry.name)
+
+    return mock.patch.object(VolumeFiles, "clear", clear)
+
+
+def lets_errors_through() -> Patched:
+    """An error of the file system is not told as what it is."""
+    return mock.patch("lifecycle.transition.StorageFailed", lambda _v, _e, error: error)
+
+
+def _rules(*numbers: int) -> frozenset[int]:
+    return frozenset(numbers)
+
+
+BUGS: dict[str, Bug] = {
+    f"{one.make.__name__}, {one.way}": one
+    for one in (
+        Bug(
+            "1: content before name",
+            "import a stream",
+            _rules(1, 2, 3, 4, 11),
+            "xfs, shut down",
+            names_before_content,
+        ),
+        Bug(
+            "1: content before name",
+            "import a stream",
+            _rules(1, 2, 3, 4, 11),
+            "btrfs, copied",
+            names_before_content,
+        ),
+        Bug("names are synced", "release", _rules(4, 11), "xfs, shut down", names_are_not_synced),
+        Bug("names are synced", "start", _rules(4, 11), "btrfs, copied", names_are_not_synced),
+        Bug(
+            "what the guest wrote is synced",
+            "commit",
+            _rules(2, 3, 4, 11),
+            "btrfs, copied",
+            guest_is_not_synced,
+        ),
+        Bug("3: prune after the commit point", "commit", _rules(2, 3), "stop", prunes_first),
+        Bug("3: link, then rename", "commit", _rules(1), "stop", moves_current_away),
+        Bug("3: the record comes last", "commit", _rules(3, 4, 5, 7, 8), "stop", records_first),
+        Bug("2: what was current is kept", "commit", _rules(2), "stop", never_keeps_current),
+        Bug(
+            "5: no number twice",
+            "commit after the highest was forgotten",
+            _rules(2, 3, 4, 5, 11),
+            "stop",
+            gives_numbers_again,
+        ),
+        Bug("1: replaced, never written over", "commit", _rules(1), "stop", writes_in_place),
+        Bug("1: leftovers are removed", "import a file", _rules(8), "stop", leaves_things_behind),
+        Bug("4: images decide", "commit", _rules(2, 4), "stop", images_do_not_decide),
+        Bug("the record keeps its notes", "pin", _rules(3, 4, 11), "stop", forgets_notes),
+        Bug("8: looking changes nothing", "commit", _rules(10), "stop", looking_mends),
+        Bug("names are read whole", "start", _rules(9), "stop", takes_anothers_files),
+        Bug("errors are told", "start", _rules(12), "fault", lets_errors_through),
+    )
+}
