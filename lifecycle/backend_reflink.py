@@ -6,8 +6,9 @@ everything:
 - An image gets its name only when its content is durable (files.Draft).
 - Images are immutable once current, and a revision is a hard link to what was current. So a commit, a revert and
   keeping a revision are a few directory operations at any size; only the working image is a clone.
-- One rename is the commit point (`_promote`): keep what is current under its revision's name, rename the new image
-  over it, write the record, sync the directory. A crash in between is understood by looking (evidence.py).
+- One rename is the commit point (VolumeFiles.promote): keep what is current under its revision's name, rename the new
+  image over it, put the record in place, sync the directory. A crash in between is understood by looking
+  (evidence.py).
 
 Nothing is remembered between calls: the directory is the truth. Looking takes no lock; acting is done under the
 VM's lock, which is a flock on its directory.
@@ -20,25 +21,22 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from lifecycle import copying, events, files, holders, listing, names
-from lifecycle.backend import Capacity, Finding, View
-from lifecycle.change import Change, Revision
-from lifecycle.config import PoolConfig, VolumeConfig
+from lifecycle.backend import View
+from lifecycle.change import Change
+from lifecycle.config import VolumeConfig
 from lifecycle.errors import (
-    Holder,
     InvalidSize,
     Locked,
     NoReflinks,
-    NoSuchRevision,
-    NoSuchVolume,
     Unsupported,
 )
-from lifecycle.evidence import ATTEMPTS, gather, judge, leftover_files
 from lifecycle.files import Directory, Draft
 from lifecycle.names import Kind
 from lifecycle.record import Note, Record
+from lifecycle.reflink_telling import ReflinkTelling
 from lifecycle.sizes import SECTOR, round_up
 from lifecycle.states import RUNNING, State
 from lifecycle.volume_files import VolumeFiles, put_seal, revision_of, truncate
@@ -50,26 +48,21 @@ if TYPE_CHECKING:
 log = logging.getLogger("lifecycle.backend")
 
 _READ_ONLY = 0o400
-_T = TypeVar("_T")
 
 
-class ReflinkBackend:
+class ReflinkBackend(ReflinkTelling):
     """Volumes as files on a file system with reflinks (XFS, btrfs), or as sparse copies where that was accepted."""
 
     driver: ClassVar[str] = "reflink"
 
-    def __init__(self, path: str, config: PoolConfig) -> None:
-        self._path = path
-        self._config = config
-
     def set_up(self) -> None:
         """Check that the directory can be written to, and has reflinks or does without."""
-        with Directory.open(self._path) as root:
-            if not files.has_reflinks(root) and self._config.setup_check:
-                raise NoReflinks(self._path)
+        with Directory.open(self.root) as root:
+            if not files.has_reflinks(root) and self.config.setup_check:
+                raise NoReflinks(self.root)
             if not files.keeps_nanoseconds(root):
                 raise Unsupported(
-                    f"{self._path}: this file system keeps file times only coarsely, so that a written"
+                    f"{self.root}: this file system keeps file times only coarsely, so that a written"
                     " image could not be told from an unwritten one; use another (XFS, btrfs)"
                 )
 
@@ -79,119 +72,16 @@ class ReflinkBackend:
             method = getattr(self, "import_" if event == "import" else event)
             tenses.done.connect(method, sender=pool)
 
-    # ------------------------------------------------------------ telling
-
-    def look(self, volume_id: str) -> View:
-        """Return the volume as it is."""
-        vm, name = names.split_id(volume_id)
-        try:
-            with self._directory(vm) as directory:
-                return judge(gather(directory, name), self._config.on_crash).view
-        except FileNotFoundError:
-            return View()
-
-    def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:
-        """Return the volume's revisions, oldest first."""
-
-        def read(opened: VolumeFiles) -> tuple[Revision, ...]:
-            numbers = set(opened.view.numbers)
-            if current and opened.view.current:
-                numbers.add(opened.view.current)
-            return tuple(opened.revision(number) for number in sorted(numbers))
-
-        with contextlib.suppress(NoSuchVolume):
-            return self._look_into(volume_id, read)
-        return ()
-
-    def volume_ids(self, vm: str | None = None) -> Iterator[str]:
-        """Yield the ids of all volumes, or of one VM's, in order."""
-        with Directory.open(self._path) as root:
-            if vm is None:
-                yield from listing.volumes_below(root)
-                return
-            with contextlib.suppress(FileNotFoundError), root.child(vm) as directory:
-                yield from (f"{vm}/{name}" for name in listing.volumes_in(directory))
-
-    def vms(self) -> Iterator[str]:
-        """Yield the names of the directories that hold a file of a volume, or what is left of one."""
-        with Directory.open(self._path) as root:
-            for vm, directory in listing.vms_below(root):
-                if listing.names_in(directory):
-                    yield vm
-
-    def path(self, volume_id: str) -> str:
-        """Return the working image's path."""
-        return f"{self._path}/{volume_id}{Kind.WORKING}"
-
-    def usage(self, volume_id: str) -> int:
-        """Return the bytes allocated to its images."""
-        with contextlib.suppress(NoSuchVolume), self._open(volume_id) as opened:
-            found = [*opened.images(), opened.directory.stat(opened.name + Kind.PRECACHE)]
-            blocks = {one.st_ino: one.st_blocks for one in found if one is not None}
-            return 512 * sum(blocks.values())
-        return 0
-
-    def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
-        """Return who holds the volume's image open."""
-        # an image that vanishes while we look is in use by no one
-        with (
-            contextlib.suppress(NoSuchVolume, FileNotFoundError),
-            self._open(volume_id) as opened,
-        ):
-            evidence = opened.evidence
-            if evidence.working or evidence.current:
-                fd = opened.open_working() if evidence.working else opened.open_current()
-                try:
-                    return _users(fd)
-                finally:
-                    os.close(fd)
-        return ()
-
-    def open_image(self, volume_id: str, number: int | None = None) -> int:
-        """Open the current image, or a revision, for reading."""
-
-        def read(opened: VolumeFiles) -> int:
-            source = opened.record.config.source
-            if source is None:
-                return opened.open_image(number)
-            if number is not None:
-                raise NoSuchRevision(volume_id, number, ())
-            return self._open_current(source)[0]
-
-        return self._look_into(volume_id, read)
-
-    def capacity(self) -> Capacity:
-        """Return what the file system has room for."""
-        found = os.statvfs(self._path)
-        with Directory.open(self._path) as root:
-            try:
-                reflinks: bool | None = files.has_reflinks(root)
-            except OSError:
-                reflinks = None
-        size = found.f_blocks * found.f_frsize
-        return Capacity(size, size - found.f_bfree * found.f_frsize, reflinks)
-
-    def room(self) -> tuple[int, int]:
-        """Return the bytes free for a user, and the bytes in all."""
-        found = os.statvfs(self._path)
-        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-
-    def verify(self, vm: str | None = None) -> Iterator[Finding]:
-        """Yield what is wrong or strange."""
-        from lifecycle import verify_reflink  # noqa: PLC0415 - seldom needed
-
-        return verify_reflink.findings(self._path, vm, self._config.on_crash)
-
     # ------------------------------------------------------------ acting outside of events
 
     @contextlib.contextmanager
     def lock(self, vm: str, *, create: bool = False) -> Iterator[None]:
         """Hold the VM's lock."""
         while True:
-            with self._directory(vm, create=create) as directory:
-                if not files.lock(directory, self._config.lock_timeout):
+            with self.directory(vm, create=create) as directory:
+                if not holders.lock(directory, self.config.lock_timeout):
                     who = holders.lock_holders(holders.identity(os.fstat(directory.fd)))
-                    raise Locked(vm, self._config.lock_timeout, who)
+                    raise Locked(vm, self.config.lock_timeout, who)
                 if not self._is_still(vm, directory):
                     continue  # it was removed while we waited
                 try:
@@ -204,38 +94,33 @@ class ReflinkBackend:
 
     def settle(self, volume_id: str) -> View:
         """Write down what the images say, where the record says otherwise."""
-        vm, name = names.split_id(volume_id)
-        with self._directory(vm) as directory:
-            evidence = gather(directory, name)
-            judged = judge(evidence, self._config.on_crash)
-            if judged.findings:
-                log.warning("%s: recovered: %s", volume_id, "; ".join(judged.findings))
-                VolumeFiles(directory, volume_id, evidence, judged).write(judged.record)
-                directory.sync()
-            return judged.view
+        with self.opened(volume_id) as opened:
+            if opened.findings:
+                log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
+                opened.write(opened.record)
+                opened.directory.sync()
+            return opened.view
 
     def tidy(self, vm: str) -> None:
         """Remove the leftovers of all names in the VM's directory, and records without images."""
-        with self._directory(vm) as directory:
-            existing = listing.volumes_in(directory)
+        with self.directory(vm) as directory:
             for name in listing.names_in(directory):
-                evidence = gather(directory, name)
-                for file in leftover_files(evidence):
-                    directory.remove(file)
-                if name not in existing and not evidence.newer:
-                    directory.remove(name + Kind.RECORD)
+                with self.opened(f"{vm}/{name}") as opened:
+                    opened.clear()
+                    if opened.view.state is State.ABSENT:
+                        directory.remove(name + Kind.RECORD)
             directory.sync()
         self._drop_empty(vm)
 
     def configure(self, volume_id: str, config: VolumeConfig) -> None:
         """Write down how the volume is set up."""
-        with self._open(volume_id) as opened:
+        with self.opened(volume_id) as opened:
             opened.write(dataclasses.replace(opened.record, config=config))
             opened.directory.sync()
 
     def annotate(self, volume_id: str, number: int, change: Callable[[Note], Note]) -> None:
         """Change what is known of an image."""
-        with self._open(volume_id) as opened:
+        with self.opened(volume_id) as opened:
             note = change(opened.record.note(number))
             opened.write(opened.record.with_note(number, note))
             opened.directory.sync()
@@ -245,7 +130,7 @@ class ReflinkBackend:
     def create(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Make the record, then the empty image: it is the image that makes the volume be."""
         config: VolumeConfig = change.asked["config"]
-        with self._open(volume.id) as opened:
+        with self.opened(volume.id) as opened:
             opened.clear()
             owns = config.source is None
             with opened.draft() as draft:
@@ -259,14 +144,14 @@ class ReflinkBackend:
 
     def start(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Clone what the volume begins from into a working image; a left-over one is used as it is."""
-        with self._open(volume.id) as opened:
+        with self.opened(volume.id) as opened:
             opened.clear()
             opened.directory.remove(opened.name + Kind.PRECACHE)
             if opened.evidence.working is not None:
                 return
             config = opened.record.config
             source = volume.id if config.source is None else config.source
-            origin, number = self._open_current(source)
+            origin, number = self.open_current(source)
             try:
                 if config.source is not None:
                     opened.write(dataclasses.replace(opened.record, begun=number))
@@ -289,19 +174,19 @@ class ReflinkBackend:
 
     def release(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Drop the working image."""
-        with self._open(volume.id) as opened:
+        with self.opened(volume.id) as opened:
             opened.directory.remove(opened.working)
             opened.directory.sync()
 
     def commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Make the working image durable, then current."""
-        with self._open(volume.id) as opened:
+        with self.opened(volume.id) as opened:
             opened.finish_working(change)
             opened.promote(opened.working, change)
 
     def checkpoint(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Reserve the number, then clone the working image to the revision's name."""
-        with self._open(volume.id) as opened:
+        with self.opened(volume.id) as opened:
             number = revision_of(change)
             record = opened.record.with_note(number, Note(cause=change.cause))
             opened.write(dataclasses.replace(record, next=number + 1))
@@ -318,7 +203,7 @@ class ReflinkBackend:
 
     def revert(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Drop the working image; or make an earlier revision current, keeping what is current as one."""
-        with self._open(volume.id) as opened:
+        with self.opened(volume.id) as opened:
             if change.source in RUNNING:
                 opened.throw_away()
             else:
@@ -327,7 +212,7 @@ class ReflinkBackend:
     def resize(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Resize the working image, or the empty one, or make a current image of another size."""
         size: int = change.asked["size"]
-        with self._open(volume.id) as opened:
+        with self.opened(volume.id) as opened:
             if change.source in RUNNING:
                 opened.resize_working(size)
             elif change.revision is None:
@@ -343,7 +228,7 @@ class ReflinkBackend:
         """Read the content into a new image, then make it current."""
         content: int = change.asked["content"]
         name = change.asked["name"]
-        with self._open(volume.id) as opened, opened.draft() as draft:
+        with self.opened(volume.id) as opened, opened.draft() as draft:
             if files.reflink(content, draft.fd):
                 log.info("reflinked %r to %r", name, volume.id)
             else:
@@ -358,85 +243,39 @@ class ReflinkBackend:
 
     def remove(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Remove the volume's files, and the VM's directory if nothing else is in it."""
-        with self._open(volume.id) as opened:
+        with self.opened(volume.id) as opened:
             opened.remove()
         self._drop_empty(names.split_id(volume.id)[0])
 
     def prune(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Remove the revision's name; what the record says of it goes with the next commit."""
-        with self._open(volume.id) as opened:
+        with self.opened(volume.id) as opened:
             opened.directory.remove(opened.revision_file(revision_of(change)))
             opened.directory.sync()
 
     # ------------------------------------------------------------ steps of events
 
-    def _directory(self, vm: str, *, create: bool = False) -> Directory:
-        with Directory.open(self._path) as root:
-            return root.child(vm, create=create)
-
-    @contextlib.contextmanager
-    def _open(self, volume_id: str) -> Iterator[VolumeFiles]:
-        vm, name = names.split_id(volume_id)
-        try:
-            directory = self._directory(vm)
-        except FileNotFoundError:
-            raise NoSuchVolume(volume_id, self._path) from None
-        with directory:
-            evidence = gather(directory, name)
-            judged = judge(evidence, self._config.on_crash)
-            yield VolumeFiles(directory, volume_id, evidence, judged)
-
-    def _look_into(self, volume_id: str, read: Callable[[VolumeFiles], _T]) -> _T:
-        """Read something of a volume without a lock: again, if a file vanished since it was listed.
-
-        Raises:
-            NoSuchVolume: there is none.
-        """
-        for _attempt in range(ATTEMPTS):
-            with self._open(volume_id) as opened:
-                if opened.view.state is State.ABSENT:
-                    break
-                with contextlib.suppress(FileNotFoundError):
-                    return read(opened)
-        raise NoSuchVolume(volume_id, self._path)
-
     def _is_still(self, vm: str, directory: Directory) -> bool:
         """Tell whether the VM's name still leads to the directory that was locked."""
         try:
-            with self._directory(vm) as now:
+            with self.directory(vm) as now:
                 return os.path.sameopenfile(now.fd, directory.fd)
         except FileNotFoundError:
             return False
 
     def _drop_empty(self, vm: str) -> None:
         """Remove the VM's directory and those above it, as far as they are empty."""
-        with Directory.open(self._path) as root:
+        with Directory.open(self.root) as root:
             while vm and root.remove_directory(vm):
                 vm = vm.rpartition("/")[0]
-
-    def _open_current(self, volume_id: str) -> tuple[int, int]:
-        """Open a volume's current image, lock or no lock; return the descriptor and the image's number."""
-        for _attempt in range(ATTEMPTS):
-            try:
-                with self._open(volume_id) as opened:
-                    current, number = opened.evidence.current, opened.view.current
-                    if current is None or number is None:
-                        break
-                    fd = opened.open_current()
-            except (FileNotFoundError, NoSuchVolume):
-                break
-            if os.fstat(fd).st_ino == current.st_ino:
-                return fd, number
-            os.close(fd)  # a commit went on meanwhile
-        raise NoSuchVolume(volume_id, self._path)
 
     def _clone(self, pool: Pool, origin: int, draft: Draft, what: str) -> None:
         """Let the draft share the origin's blocks; where that cannot be and was accepted, copy."""
         if files.reflink(origin, draft.fd):
             log.info("reflinked the current image of %r", what)
             return
-        if self._config.setup_check:
-            raise NoReflinks(self._path)
+        if self.config.setup_check:
+            raise NoReflinks(self.root)
         copying.copy(origin, draft.fd, pool.progress(f"copy {what}"))
         log.info("copied the current image of %r, as this file system has no reflinks", what)
 
@@ -448,7 +287,7 @@ class ReflinkBackend:
             os.close(origin)
 
     def _copy_unused(self, pool: Pool, origin: int, draft: Draft, what: str) -> None:
-        if files.is_open_elsewhere(origin) is not False:
+        if holders.is_open_elsewhere(origin) is not False:
             raise Unsupported(
                 f"{what}: a checkpoint of a running VM needs reflinks, for a copy of an image that is"
                 " being written to is not of one moment; stop the VM instead"
@@ -460,12 +299,3 @@ class ReflinkBackend:
         wanted = config.size if config.source is not None else None
         if wanted is not None and wanted > os.fstat(draft.fd).st_size:
             truncate(draft.fd, wanted)
-
-
-def _users(fd: int) -> tuple[Holder, ...]:
-    """Return who has the file open besides this descriptor."""
-    in_use = files.is_open_elsewhere(fd)
-    if in_use is False:
-        return ()
-    found = holders.find(fd)
-    return found or ((Holder("a process that could not be found"),) if in_use else ())

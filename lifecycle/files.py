@@ -21,7 +21,6 @@ import fcntl
 import logging
 import os
 import stat
-import time
 from collections.abc import Iterator
 from types import TracebackType
 
@@ -394,29 +393,7 @@ def keeps_nanoseconds(directory: Directory) -> bool:
         return os.fstat(draft.fd).st_mtime_ns == 7  # noqa: PLR2004 - what was set
 
 
-# ---------------------------------------------------------------- who uses it
-
-
-def is_open_elsewhere(fd: int) -> bool | None:
-    """Tell whether anything but this descriptor has the file open; None if the kernel will not say.
-
-    A write lease is granted only to the one who has the file open alone; loop devices and other machines' openings
-    through this kernel count. It is given back at once. Should someone open the file in that moment, the kernel
-    sends a signal: SIGURG, which does nothing, instead of SIGIO, which kills.
-    """
-    import signal  # noqa: PLC0415 - slow to load, and most commands do without
-
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-    except BlockingIOError:
-        return True
-    except OSError as error:
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}:
-            return None
-        raise
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
+# ---------------------------------------------------------------- loop devices
 
 
 def tell_loop_device(device: str) -> None:
@@ -426,26 +403,3 @@ def tell_loop_device(device: str) -> None:
         fcntl.ioctl(fd, LOOP_SET_CAPACITY)
     finally:
         os.close(fd)
-
-
-# ---------------------------------------------------------------- locking
-
-
-def lock(directory: Directory, timeout: float) -> bool:
-    """Lock the directory until it is closed; return False if that took longer than `timeout` seconds.
-
-    The kernel frees the lock when the process ends, however it ends.
-    """
-    waited, pause = 0.0, 0.001
-    while True:
-        try:
-            fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waited >= timeout:
-                return False
-            # the pauses are added up, not read off a clock: clocks may be frozen, or jump
-            time.sleep(pause)
-            waited += pause
-            pause = min(pause * 2, 0.05)
-        else:
-            return True

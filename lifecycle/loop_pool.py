@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 
-from lifecycle import files
+from lifecycle import files, holders
 from lifecycle.errors import InvalidSize, NotAPool, Unsupported
 from lifecycle.files import Directory
 
@@ -74,7 +74,7 @@ def mount_again(path: str) -> None:
             return
         _require_tools()
         # two processes that find the pool unmounted must not both mount it
-        if not files.lock(directory, _LOCK_SECONDS):
+        if not holders.lock(directory, _LOCK_SECONDS):
             raise Unsupported(
                 f"{path}: another process did not finish mounting it in {_LOCK_SECONDS:g} s"
             )

@@ -7,11 +7,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import config as settings
-from lifecycle import events, names, planning
+from lifecycle import events, names, opening, planning
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import (
     InvalidConfig,
@@ -24,7 +23,6 @@ from lifecycle.errors import (
     Unsupported,
     storage,
 )
-from lifecycle.files import Directory
 from lifecycle.retention import Retention
 from lifecycle.sizes import parse_size, round_up
 from lifecycle.states import Event, State
@@ -37,11 +35,6 @@ if TYPE_CHECKING:
     from lifecycle.copying import Progress
     from lifecycle.policies import Policy
     from lifecycle.recovery import Recovered
-
-BACKENDS = {"reflink": "lifecycle.backend_reflink:ReflinkBackend"}
-"""The built-in backends by driver; others come from the entry-point group `lifecycle.backends`."""
-
-_MAX_POOL_FILE = 1 << 20
 
 _this_thread = threading.local()
 """What this thread is at, over all pools: `locked`, the VMs it holds the lock of; `changing`, the volumes."""
@@ -104,9 +97,9 @@ class Pool:
         config = settings.pool_config(where, keep=keep, **others)
         size = None if loop is None else parse_size(loop)
         is_new = not os.path.isdir(where)
-        _make_directory(where)
+        opening.make_directory(where)
         try:
-            return cls(where, config, _set_up(where, config, size))
+            return cls(where, config, opening.set_up(where, config, size))
         except BaseException:
             if is_new:
                 with suppress(OSError):
@@ -122,19 +115,19 @@ class Pool:
             InvalidConfig, InvalidPolicy: its pool.toml cannot be understood, or a newer version wrote it.
         """
         where = os.path.abspath(path)
-        content = _read_pool_file(where)
+        content = opening.read_pool_file(where)
         if content is None:
             from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
 
             # another process may have mounted it meanwhile
             loop_pool.mount_again(where)
-            content = _read_pool_file(where)
+            content = opening.read_pool_file(where)
         if content is None:
             raise NotAPool(
                 where, "is not a pool: it has no pool.toml; `lifecycle init` makes it one"
             )
         config = settings.read_pool(f"{where}/{settings.POOL_FILE}", content)
-        return cls(where, config, _backend(where, config))
+        return cls(where, config, opening.backend_of(where, config))
 
     def create_volume(
         self,
@@ -408,72 +401,3 @@ class Pool:
                     f"the signal `{event}` must be done by the pool's backend alone, but"
                     f" {len(listening)} subscribers listen to it: subscribe to the -ing or -ed form"
                 )
-
-
-def _set_up(where: str, config: PoolConfig, loop: int | None) -> Backend:
-    """Make the directory a pool, and return its backend."""
-    if loop is not None:
-        from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
-
-        loop_pool.create(where, loop)
-    backend = _backend(where, config)
-    try:
-        backend.set_up()
-        with Directory.open(where) as directory:
-            directory.write(settings.POOL_FILE, settings.write_pool(config))
-            directory.sync()
-    except OSError as error:
-        raise NotAPool(where, f"cannot be made a pool: {error.strerror}") from error
-    return backend
-
-
-def _make_directory(path: str) -> None:
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise NotAPool(path, "is not a directory") from error
-    except OSError as error:
-        raise NotAPool(path, f"cannot be made a pool: {error.strerror}") from error
-    from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
-
-    if _read_pool_file(path) is not None or loop_pool.is_there(path):
-        raise NotAPool(path, "is a pool already; open it, or remove its pool.toml to start anew")
-
-
-def _read_pool_file(path: str) -> bytes | None:
-    """Return the content of the directory's pool.toml; None if it has none."""
-    try:
-        with Directory.open(path) as directory:
-            return directory.read(settings.POOL_FILE, _MAX_POOL_FILE)
-    except FileNotFoundError:
-        if not os.path.isdir(path):
-            raise NotAPool(
-                path, "there is no such directory; `lifecycle init` makes a pool"
-            ) from None
-        return None
-    except NotADirectoryError as error:
-        raise NotAPool(path, "is not a directory") from error
-    except OSError as error:
-        raise NotAPool(path, f"cannot be read: {error.strerror}") from error
-
-
-def _backend(path: str, config: PoolConfig) -> Backend:
-    """Return a backend of the driver that the pool is set up with.
-
-    Raises:
-        InvalidConfig: there is no such driver.
-    """
-    if config.driver in BACKENDS:
-        module, _, name = BACKENDS[config.driver].partition(":")
-        found: Callable[[str, PoolConfig], Backend] = getattr(import_module(module), name)
-        return found(path, config)
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and seldom needed
-
-    for entry in entry_points(group="lifecycle.backends", name=config.driver):
-        found = entry.load()
-        return found(path, config)
-    raise InvalidConfig(
-        path,
-        f"there is no driver `{config.driver}`: known are {', '.join(BACKENDS)}, and what packages"
-        " offer in the entry-point group lifecycle.backends",
-    )

@@ -49,9 +49,10 @@ class VolumeFiles:
         evidence: what was found.
         view: what that means.
         record: the record as it should be, and after `write` as it is.
+        findings: what a crash left half done, in words.
     """
 
-    __slots__ = ("directory", "evidence", "name", "record", "view", "volume_id")
+    __slots__ = ("directory", "evidence", "findings", "name", "record", "view", "volume_id")
 
     def __init__(
         self, directory: Directory, volume_id: str, evidence: Evidence, judged: Judgement
@@ -62,6 +63,7 @@ class VolumeFiles:
         self.evidence = evidence
         self.view = judged.view
         self.record = judged.record
+        self.findings = judged.findings
 
     @property
     def current(self) -> str:

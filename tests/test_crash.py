@@ -101,7 +101,7 @@ CHANGING = re.compile(
     r"|f?ch(mod|own)|mk(nod|fifo)|sendfile|copy_file_range|posix_fallocate|setxattr|rmtree|copy\w*|move"
 )
 KNOWN = {
-    ("pool.py", "os.makedirs"),  # the pool's own directory, before there is a pool
+    ("opening.py", "os.makedirs"),  # the pool's own directory, before there is a pool
     ("pool.py", "os.rmdir"),  # the same, where it could not become one
     ("loop_pool.py", "os.chmod"),  # what was just mounted
     ("diagrams.py", "open"),  # drawings, wherever they are asked for

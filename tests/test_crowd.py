@@ -23,7 +23,7 @@ import pytest
 from disks import SIZE, cycle, disk, draw, numbers, read, seen
 from mounts import FileSystem
 
-from lifecycle import Locked, NoSuchVolume, Pool, State, Volume, backend_reflink, documents
+from lifecycle import Locked, NoSuchVolume, Pool, State, Volume, documents
 from lifecycle.errors import Holder
 
 ID = "ci-42/root"
@@ -275,9 +275,9 @@ class Interruption:
 
 def _lookers() -> list[Any]:
     """Return the modules that look at files."""
-    from lifecycle import listing, verify_reflink
+    from lifecycle import listing, reflink_telling, verify_reflink
 
-    return [backend_reflink, listing, verify_reflink]
+    return [reflink_telling, listing, verify_reflink]
 
 
 # ---------------------------------------------------------------- the lock

@@ -121,7 +121,7 @@ def gives_numbers_again() -> Iterator[None]:
             found, record=dataclasses.replace(found.record, next=highest + 1)
         )
 
-    with mock.patch("lifecycle.backend_reflink.gather", gather):
+    with mock.patch("lifecycle.reflink_telling.gather", gather):
         yield
 
 
@@ -156,10 +156,7 @@ def leaves_things_behind() -> Iterator[None]:
     def leftovers(found: evidence.Evidence) -> list[str]:
         return [one for one in leftover_files(found) if not one.endswith(Kind.IMPORT)]
 
-    with (
-        mock.patch("lifecycle.backend_reflink.leftover_files", leftovers),
-        mock.patch.object(volume_files, "leftover_files", leftovers),
-    ):
+    with mock.patch.object(volume_files, "leftover_files", leftovers):
         yield
 
 

@@ -1,0 +1,95 @@
+"""From a directory to the backend that keeps it: a pool's file is read, or a directory made a pool."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from lifecycle import config as settings
+from lifecycle.config import PoolConfig
+from lifecycle.errors import InvalidConfig, NotAPool
+from lifecycle.files import Directory
+
+if TYPE_CHECKING:
+    from lifecycle.backend import Backend
+
+BACKENDS = {"reflink": "lifecycle.backend_reflink:ReflinkBackend"}
+"""The built-in backends by driver; others come from the entry-point group `lifecycle.backends`."""
+
+_MAX_POOL_FILE = 1 << 20
+
+
+def set_up(where: str, config: PoolConfig, loop: int | None) -> Backend:
+    """Make the directory a pool, and return its backend."""
+    if loop is not None:
+        from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
+
+        loop_pool.create(where, loop)
+    backend = backend_of(where, config)
+    try:
+        backend.set_up()
+        with Directory.open(where) as directory:
+            directory.write(settings.POOL_FILE, settings.write_pool(config))
+            directory.sync()
+    except OSError as error:
+        raise NotAPool(where, f"cannot be made a pool: {error.strerror}") from error
+    return backend
+
+
+def make_directory(path: str) -> None:
+    """Make the directory of a new pool.
+
+    Raises:
+        NotAPool: it is a pool already, is no directory, or cannot be made.
+    """
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotAPool(path, "is not a directory") from error
+    except OSError as error:
+        raise NotAPool(path, f"cannot be made a pool: {error.strerror}") from error
+    from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
+
+    if read_pool_file(path) is not None or loop_pool.is_there(path):
+        raise NotAPool(path, "is a pool already; open it, or remove its pool.toml to start anew")
+
+
+def read_pool_file(path: str) -> bytes | None:
+    """Return the content of the directory's pool.toml; None if it has none."""
+    try:
+        with Directory.open(path) as directory:
+            return directory.read(settings.POOL_FILE, _MAX_POOL_FILE)
+    except FileNotFoundError:
+        if not os.path.isdir(path):
+            raise NotAPool(
+                path, "there is no such directory; `lifecycle init` makes a pool"
+            ) from None
+        return None
+    except NotADirectoryError as error:
+        raise NotAPool(path, "is not a directory") from error
+    except OSError as error:
+        raise NotAPool(path, f"cannot be read: {error.strerror}") from error
+
+
+def backend_of(path: str, config: PoolConfig) -> Backend:
+    """Return a backend of the driver that the pool is set up with.
+
+    Raises:
+        InvalidConfig: there is no such driver.
+    """
+    if config.driver in BACKENDS:
+        module, _, name = BACKENDS[config.driver].partition(":")
+        found: Callable[[str, PoolConfig], Backend] = getattr(import_module(module), name)
+        return found(path, config)
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and seldom needed
+
+    for entry in entry_points(group="lifecycle.backends", name=config.driver):
+        found = entry.load()
+        return found(path, config)
+    raise InvalidConfig(
+        path,
+        f"there is no driver `{config.driver}`: known are {', '.join(BACKENDS)}, and what packages"
+        " offer in the entry-point group lifecycle.backends",
+    )

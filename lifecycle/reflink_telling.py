@@ -1,0 +1,206 @@
+"""What a reflink pool can tell: of its volumes, their images and who uses them, and of the room there is.
+
+Nothing here takes a lock, waits or changes anything. Files may vanish and others take their names while one looks;
+then one looks again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from lifecycle import files, holders, listing, names
+from lifecycle.backend import Capacity, Finding, View
+from lifecycle.change import Revision
+from lifecycle.config import PoolConfig
+from lifecycle.errors import Holder, NoSuchRevision, NoSuchVolume
+from lifecycle.evidence import ATTEMPTS, gather, judge
+from lifecycle.files import Directory
+from lifecycle.names import Kind
+from lifecycle.states import State
+from lifecycle.volume_files import VolumeFiles
+
+_T = TypeVar("_T")
+
+
+class ReflinkTelling:
+    """The half of the reflink backend that looks.
+
+    Attributes:
+        root: the pool's directory.
+        config: the pool's settings.
+    """
+
+    def __init__(self, path: str, config: PoolConfig) -> None:
+        self.root = path
+        self.config = config
+
+    def look(self, volume_id: str) -> View:
+        """Return the volume as it is."""
+        vm, name = names.split_id(volume_id)
+        try:
+            with self.directory(vm) as directory:
+                return judge(gather(directory, name), self.config.on_crash).view
+        except FileNotFoundError:
+            return View()
+
+    def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:
+        """Return the volume's revisions, oldest first."""
+
+        def read(opened: VolumeFiles) -> tuple[Revision, ...]:
+            numbers = set(opened.view.numbers)
+            if current and opened.view.current:
+                numbers.add(opened.view.current)
+            return tuple(opened.revision(number) for number in sorted(numbers))
+
+        with contextlib.suppress(NoSuchVolume):
+            return self._look_into(volume_id, read)
+        return ()
+
+    def volume_ids(self, vm: str | None = None) -> Iterator[str]:
+        """Yield the ids of all volumes, or of one VM's, in order."""
+        with Directory.open(self.root) as root:
+            if vm is None:
+                yield from listing.volumes_below(root)
+                return
+            with contextlib.suppress(FileNotFoundError), root.child(vm) as directory:
+                yield from (f"{vm}/{name}" for name in listing.volumes_in(directory))
+
+    def vms(self) -> Iterator[str]:
+        """Yield the names of the directories that hold a file of a volume, or what is left of one."""
+        with Directory.open(self.root) as root:
+            for vm, directory in listing.vms_below(root):
+                if listing.names_in(directory):
+                    yield vm
+
+    def path(self, volume_id: str) -> str:
+        """Return the working image's path."""
+        return f"{self.root}/{volume_id}{Kind.WORKING}"
+
+    def usage(self, volume_id: str) -> int:
+        """Return the bytes allocated to its images."""
+        with contextlib.suppress(NoSuchVolume), self.opened(volume_id) as opened:
+            found = [*opened.images(), opened.directory.stat(opened.name + Kind.PRECACHE)]
+            blocks = {one.st_ino: one.st_blocks for one in found if one is not None}
+            return 512 * sum(blocks.values())
+        return 0
+
+    def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
+        """Return who holds the volume's image open."""
+        # an image that vanishes while we look is in use by no one
+        with (
+            contextlib.suppress(NoSuchVolume, FileNotFoundError),
+            self.opened(volume_id) as opened,
+        ):
+            evidence = opened.evidence
+            if evidence.working or evidence.current:
+                fd = opened.open_working() if evidence.working else opened.open_current()
+                try:
+                    return _users(fd)
+                finally:
+                    os.close(fd)
+        return ()
+
+    def open_image(self, volume_id: str, number: int | None = None) -> int:
+        """Open the current image, or a revision, for reading."""
+
+        def read(opened: VolumeFiles) -> int:
+            source = opened.record.config.source
+            if source is None:
+                return opened.open_image(number)
+            if number is not None:
+                raise NoSuchRevision(volume_id, number, ())
+            return self.open_current(source)[0]
+
+        return self._look_into(volume_id, read)
+
+    def capacity(self) -> Capacity:
+        """Return what the file system has room for."""
+        found = os.statvfs(self.root)
+        with Directory.open(self.root) as root:
+            try:
+                reflinks: bool | None = files.has_reflinks(root)
+            except OSError:
+                reflinks = None
+        size = found.f_blocks * found.f_frsize
+        return Capacity(size, size - found.f_bfree * found.f_frsize, reflinks)
+
+    def room(self) -> tuple[int, int]:
+        """Return the bytes free for a user, and the bytes in all."""
+        found = os.statvfs(self.root)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+    def verify(self, vm: str | None = None) -> Iterator[Finding]:
+        """Yield what is wrong or strange."""
+        from lifecycle import verify_reflink  # noqa: PLC0415 - seldom needed
+
+        return verify_reflink.findings(self.root, vm, self.config.on_crash)
+
+    # ------------------------------------------------------------ opening
+
+    def directory(self, vm: str, *, create: bool = False) -> Directory:
+        """Open a VM's directory.
+
+        Raises:
+            FileNotFoundError: there is none, and `create` is not set.
+        """
+        with Directory.open(self.root) as root:
+            return root.child(vm, create=create)
+
+    @contextlib.contextmanager
+    def opened(self, volume_id: str) -> Iterator[VolumeFiles]:
+        """Open one volume's files, with what was found of it, which may be nothing.
+
+        Raises:
+            NoSuchVolume: there is not even its VM.
+        """
+        vm, name = names.split_id(volume_id)
+        try:
+            directory = self.directory(vm)
+        except FileNotFoundError:
+            raise NoSuchVolume(volume_id, self.root) from None
+        with directory:
+            evidence = gather(directory, name)
+            judged = judge(evidence, self.config.on_crash)
+            yield VolumeFiles(directory, volume_id, evidence, judged)
+
+    def _look_into(self, volume_id: str, read: Callable[[VolumeFiles], _T]) -> _T:
+        """Read something of a volume without a lock: again, if a file vanished since it was listed.
+
+        Raises:
+            NoSuchVolume: there is none.
+        """
+        for _attempt in range(ATTEMPTS):
+            with self.opened(volume_id) as opened:
+                if opened.view.state is State.ABSENT:
+                    break
+                with contextlib.suppress(FileNotFoundError):
+                    return read(opened)
+        raise NoSuchVolume(volume_id, self.root)
+
+    def open_current(self, volume_id: str) -> tuple[int, int]:
+        """Open a volume's current image, lock or no lock; return the descriptor and the image's number."""
+        for _attempt in range(ATTEMPTS):
+            try:
+                with self.opened(volume_id) as opened:
+                    current, number = opened.evidence.current, opened.view.current
+                    if current is None or number is None:
+                        break
+                    fd = opened.open_current()
+            except (FileNotFoundError, NoSuchVolume):
+                break
+            if os.fstat(fd).st_ino == current.st_ino:
+                return fd, number
+            os.close(fd)  # a commit went on meanwhile
+        raise NoSuchVolume(volume_id, self.root)
+
+
+def _users(fd: int) -> tuple[Holder, ...]:
+    """Return who has the file open besides this descriptor."""
+    in_use = holders.is_open_elsewhere(fd)
+    if in_use is False:
+        return ()
+    found = holders.find(fd)
+    return found or ((Holder("a process that could not be found"),) if in_use else ())
