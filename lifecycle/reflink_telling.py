@@ -7,15 +7,16 @@ then one looks again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from lifecycle import files, holders, listing, names
 from lifecycle.backend import Capacity, Finding, View
 from lifecycle.change import Revision
 from lifecycle.config import PoolConfig
-from lifecycle.errors import Holder, NoSuchRevision, NoSuchVolume
+from lifecycle.errors import Holder, NoSuchRevision, NoSuchVolume, storage
 from lifecycle.evidence import ATTEMPTS, gather, judge
 from lifecycle.files import Directory
 from lifecycle.names import Kind
@@ -23,6 +24,19 @@ from lifecycle.states import State
 from lifecycle.volume_files import VolumeFiles
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+
+def _told(method: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Let a method tell by `StorageFailed` that the file system would not let it look."""
+
+    @functools.wraps(method)
+    def tell(*args: _P.args, **options: _P.kwargs) -> _T:
+        backend, subject = args[0], args[1] if len(args) > 1 else None
+        with storage(str(subject or getattr(backend, "root", "")), "look"):
+            return method(*args, **options)
+
+    return tell
 
 
 class ReflinkTelling:
@@ -37,6 +51,7 @@ class ReflinkTelling:
         self.root = path
         self.config = config
 
+    @_told
     def look(self, volume_id: str) -> View:
         """Return the volume as it is."""
         vm, name = names.split_id(volume_id)
@@ -46,6 +61,7 @@ class ReflinkTelling:
         except FileNotFoundError:
             return View()
 
+    @_told
     def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:
         """Return the volume's revisions, oldest first."""
 
@@ -59,26 +75,28 @@ class ReflinkTelling:
             return self._look_into(volume_id, read)
         return ()
 
+    @_told
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
         """Yield the ids of all volumes, or of one VM's, in order."""
         with Directory.open(self.root) as root:
             if vm is None:
-                yield from listing.volumes_below(root)
-                return
+                return iter(listing.volumes_below(root))
             with contextlib.suppress(FileNotFoundError), root.child(vm) as directory:
-                yield from (f"{vm}/{name}" for name in listing.volumes_in(directory))
+                return iter([f"{vm}/{name}" for name in listing.volumes_in(directory)])
+        return iter(())
 
+    @_told
     def vms(self) -> Iterator[str]:
         """Yield the names of the directories that hold a file of a volume, or what is left of one."""
         with Directory.open(self.root) as root:
-            for vm, directory in listing.vms_below(root):
-                if listing.names_in(directory):
-                    yield vm
+            found = [vm for vm, inside in listing.vms_below(root) if listing.names_in(inside)]
+        return iter(sorted(found))
 
     def path(self, volume_id: str) -> str:
         """Return the working image's path."""
         return f"{self.root}/{volume_id}{Kind.WORKING}"
 
+    @_told
     def usage(self, volume_id: str) -> int:
         """Return the bytes allocated to its images."""
         with contextlib.suppress(NoSuchVolume), self.opened(volume_id) as opened:
@@ -87,6 +105,7 @@ class ReflinkTelling:
             return 512 * sum(blocks.values())
         return 0
 
+    @_told
     def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
         """Return who holds the volume's image open."""
         # an image that vanishes while we look is in use by no one
@@ -103,6 +122,7 @@ class ReflinkTelling:
                     os.close(fd)
         return ()
 
+    @_told
     def open_image(self, volume_id: str, number: int | None = None) -> int:
         """Open the current image, or a revision, for reading."""
 
@@ -116,6 +136,7 @@ class ReflinkTelling:
 
         return self._look_into(volume_id, read)
 
+    @_told
     def capacity(self) -> Capacity:
         """Return what the file system has room for."""
         found = os.statvfs(self.root)
@@ -127,6 +148,7 @@ class ReflinkTelling:
         size = found.f_blocks * found.f_frsize
         return Capacity(size, size - found.f_bfree * found.f_frsize, reflinks)
 
+    @_told
     def room(self) -> tuple[int, int]:
         """Return the bytes free for a user, and the bytes in all."""
         found = os.statvfs(self.root)
