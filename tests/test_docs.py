@@ -1,5 +1,6 @@
 """The docs say what the product does: what is generated is fresh, what is shown is real."""
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 from mounts import FileSystem
 
 from lifecycle.cli import COMMANDS
+from lifecycle.config import SETTABLE, PoolConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,6 +42,14 @@ def test_every_command_is_documented() -> None:
     for names in COMMANDS.values():
         for name in names:
             assert f"### {name}\n" in written
+
+
+def test_every_setting_is_documented() -> None:
+    written = (ROOT / "docs" / "settings.md").read_text()
+    for one in dataclasses.fields(PoolConfig):
+        assert f"| `{one.name}` |" in written
+    for name in SETTABLE:
+        assert f"`{name}`" in written.partition("## A volume's")[2]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/signals.md", "docs/retention.md"])
