@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from listening import Listener
 from mounts import KINDS, CannotMount, FileSystem, Mounts
 
 from lifecycle import Pool
@@ -75,3 +76,11 @@ def pool(new_pool: NewPool) -> Pool:
 def pool_elsewhere(other_file_system: FileSystem) -> Pool:
     """A new, empty pool on another file system than `pool`."""
     return create_pool(other_file_system)
+
+
+@pytest.fixture
+def listener(pool: Pool) -> Iterator[Listener]:
+    """One who hears everything from `pool`."""
+    listener = Listener(pool)
+    yield listener
+    listener.close()

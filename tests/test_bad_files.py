@@ -13,23 +13,7 @@ from snapshots import snapshot
 
 from lifecycle import LifecycleError, Pool, Refused, Volume, errors
 
-pytest_plugins = ["command_line"]
-
-
-@pytest.fixture
-def volume(xfs_pool: Pool) -> Volume:
-    """A volume `ci/root` that holds `two` and has revision 1, and beside it `ci/other`, which holds `other`."""
-    made = xfs_pool.create_volume("ci/root", SIZE)
-    for mark in (b"one", b"two"):
-        cycle(made, mark)
-    cycle(xfs_pool.create_volume("ci/other", SIZE), b"other")
-    return made
-
-
-@pytest.fixture
-def vm(volume: Volume) -> Path:
-    """The VM's directory."""
-    return Path(volume.pool.path, "ci")
+pytest_plugins = ["command_line", "neighbours"]
 
 
 def check_neighbour(volume: Volume) -> None:

@@ -12,25 +12,9 @@ from command_line import Call
 from disks import SIZE, cycle, disk, draw, numbers, seen
 from snapshots import snapshot
 
-from lifecycle import LifecycleError, Pool, Refused, Volume
+from lifecycle import LifecycleError, Refused, Volume
 
-pytest_plugins = ["command_line"]
-
-
-@pytest.fixture
-def volume(xfs_pool: Pool) -> Volume:
-    """A volume `ci/root` that holds `two` and has revision 1, and beside it `ci/other`, which holds `other`."""
-    made = xfs_pool.create_volume("ci/root", SIZE)
-    for mark in (b"one", b"two"):
-        cycle(made, mark)
-    cycle(xfs_pool.create_volume("ci/other", SIZE), b"other")
-    return made
-
-
-@pytest.fixture
-def vm(volume: Volume) -> Path:
-    """The VM's directory."""
-    return Path(volume.pool.path, "ci")
+pytest_plugins = ["command_line", "neighbours"]
 
 
 def record_of(vm: Path, **changes: Any) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,14 +25,6 @@ def pool(xfs: FileSystem) -> Pool:
 @pytest.fixture
 def volume(pool: Pool) -> Volume:
     return pool.create_volume("ci-42/root", SIZE)
-
-
-@pytest.fixture
-def listener(pool: Pool) -> Iterator[Listener]:
-    """One who hears everything from `pool`."""
-    listener = Listener(pool)
-    yield listener
-    listener.close()
 
 
 def test_a_backend_that_fails_is_reported(pool: Pool, volume: Volume, listener: Listener) -> None:

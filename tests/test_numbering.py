@@ -1,34 +1,20 @@
 """Numbers over a long life: a thousand commits, with everything between them that could confuse the count."""
 
 from conftest import create_pool
-from disks import SIZE, cycle, draw, numbers
+from confusing import (
+    discard,
+    forget_all,
+    prune_to_nothing,
+    release,
+    revert_and_forget_what_was_current,
+    revert_to_empty,
+)
+from disks import SIZE, cycle, numbers
 from mounts import FileSystem
 
 from lifecycle import Pool, Volume
 
 COMMITS = 1000
-
-
-def forget_all(volume: Volume) -> None:
-    volume.forget(*numbers(volume))
-
-
-def prune_to_nothing(volume: Volume) -> None:
-    volume.configure(keep="last 0")
-    volume.prune()
-    volume.configure(keep="all")
-
-
-def revert_to_empty(volume: Volume) -> None:
-    volume.revert(to=0)
-
-
-def revert_and_forget_what_was_current(volume: Volume) -> None:
-    """Now the highest number there was is nowhere to be seen."""
-    before = volume.current
-    volume.revert(to=0)
-    if before:
-        volume.forget(before)
 
 
 def forget_a_checkpoint(volume: Volume) -> None:
@@ -37,17 +23,6 @@ def forget_a_checkpoint(volume: Volume) -> None:
     assert number is not None
     volume.forget(number)
     volume.stop()
-
-
-def release(volume: Volume) -> None:
-    volume.start()
-    volume.stop()
-
-
-def discard(volume: Volume) -> None:
-    volume.start()
-    draw(volume, b"lost")
-    volume.stop(discard=True)
 
 
 BETWEEN = [

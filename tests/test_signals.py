@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,14 +42,6 @@ def other_pool(xfs: FileSystem) -> Pool:
 @pytest.fixture
 def volume(pool: Pool) -> Volume:
     return pool.create_volume("ci-42/root", SIZE)
-
-
-@pytest.fixture
-def listener(pool: Pool) -> Iterator[Listener]:
-    """One who hears everything from `pool`."""
-    listener = Listener(pool)
-    yield listener
-    listener.close()
 
 
 # ---------------------------------------------------------------- what is sent

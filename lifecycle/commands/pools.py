@@ -113,12 +113,14 @@ def diagram_command(session: Session, volume_id: str | None, form: str) -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(session: Session, shell: str) -> None:
     """Print a script that completes commands, volumes and VMs: eval "$(lifecycle completion bash)"."""
-    from click.shell_completion import get_completion_class  # noqa: PLC0415 - only here
+    from click import shell_completion  # noqa: PLC0415 - only here
 
     from lifecycle.cli import cli  # noqa: PLC0415 - it imports this module
 
-    found = get_completion_class(shell)
-    if found is None:  # pragma: no cover - click knows all of the choices
-        raise click.UsageError(f"{shell} has no completion")
-    script = found(cli, {}, "lifecycle", "_LIFECYCLE_COMPLETE").source()
+    shells = {
+        "bash": shell_completion.BashComplete,
+        "zsh": shell_completion.ZshComplete,
+        "fish": shell_completion.FishComplete,
+    }
+    script = shells[shell](cli, {}, "lifecycle", "_LIFECYCLE_COMPLETE").source()
     session.say({"shell": shell, "script": script}, script)

@@ -1,6 +1,15 @@
 """A number is never used twice."""
 
 import pytest
+from confusing import (
+    discard,
+    forget_all,
+    prune_to_nothing,
+    release,
+    revert_and_forget_everything,
+    revert_and_forget_what_was_current,
+    revert_to_empty,
+)
 from disks import SIZE, cycle, disk, draw, numbers
 from failing import backend_fails
 
@@ -14,43 +23,6 @@ def volume(pool: Pool) -> Volume:
     for mark in (b"one", b"two", b"three"):
         cycle(volume, mark)
     return volume
-
-
-def forget_all(volume: Volume) -> None:
-    volume.forget(*numbers(volume))
-
-
-def prune_to_nothing(volume: Volume) -> None:
-    volume.configure(keep="last 0")
-    volume.prune()
-    volume.configure(keep="all")
-
-
-def revert_to_empty(volume: Volume) -> None:
-    volume.revert(to=0)
-
-
-def revert_and_forget_what_was_current(volume: Volume) -> None:
-    before = volume.current
-    volume.revert(to=0)
-    if before:
-        volume.forget(before)
-
-
-def revert_and_forget_everything(volume: Volume) -> None:
-    volume.revert(to=0)
-    forget_all(volume)
-
-
-def release(volume: Volume) -> None:
-    volume.start()
-    volume.stop()
-
-
-def discard(volume: Volume) -> None:
-    volume.start()
-    draw(volume, b"lost")
-    volume.stop(discard=True)
 
 
 def open_again(volume: Volume) -> None:
