@@ -9,6 +9,7 @@ first and run then: that is how all volumes of a VM start, or none.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from transitions import EventData, MachineError
@@ -113,7 +114,7 @@ class Transition:
             at=names.now(),
             reason=self._reason,
             revision=self._revision,
-            asked=self._asked,
+            asked=MappingProxyType(self._asked),
         )
         announce(self.volume, change)
         self.change = change

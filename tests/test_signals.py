@@ -324,3 +324,12 @@ def test_a_pool_no_one_holds_any_more_hears_nothing(pool: Pool, volume: Volume) 
         Pool.open(pool.path)[volume.id].stop()
 
     assert volume.state is State.CREATED
+
+
+def test_no_subscriber_can_change_what_was_asked(pool: Pool, volume: Volume) -> None:
+    def meddle(_pool: Pool, *, volume: Volume, change: Change) -> None:
+        change.asked["size"] = 1  # type: ignore[index]
+
+    with events.resizing.connected_to(meddle, sender=pool), pytest.raises(Vetoed):
+        volume.resize(2 * SIZE)
+    assert volume.size == SIZE
