@@ -48,6 +48,21 @@ def by_loop_device(path: str) -> Iterator[Holder]:
         yield Holder(device)
     finally:
         os.close(fd)
+        _see_detached(device, path)
+
+
+def _see_detached(device: str, path: str) -> None:
+    """Return once the device has let the file go; whoever looks for a free device opens each for a moment."""
+    backing = f"/sys/block/{os.path.basename(device)}/loop/backing_file"
+    for _look in range(1_000_000):
+        try:
+            with open(backing, encoding="utf-8") as name:
+                if name.read().rstrip("\n") != path:
+                    return
+        except OSError:
+            return
+        os.sched_yield()
+    raise AssertionError(f"{device} still holds {path}")
 
 
 def device_size(device: str) -> int:
