@@ -251,6 +251,7 @@ def test_a_command_ended_by_a_signal_passed_on_is_committed(root: Volume) -> Non
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.terminate()
+        process.wait()  # its standard input is still open, so it is not that which ends it
         called = finish(process)
     assert called.status == 128 + signal.SIGTERM
     assert (root.state, seen(root)) == ("committed", disk(b"written"))
