@@ -218,15 +218,13 @@ def test_an_image_still_in_use_when_the_command_has_ended_stays_running(root: Vo
 COUNTS = """
 import os, signal, sys
 counts = {"TERM": 0, "INT": 0, "HUP": 0, "QUIT": 0, "USR1": 0}
-def count(number, _frame):
-    name = signal.Signals(number).name.removeprefix("SIG")
-    counts[name] += 1
-    os.write(1, f"{name}\\n".encode())
-for name in counts:
-    signal.signal(getattr(signal, f"SIG{name}"), count)
+watched = [getattr(signal, f"SIG{name}") for name in counts]
+signal.pthread_sigmask(signal.SIG_BLOCK, watched)  # so that none comes between two waits
 os.write(1, b"ready\\n")
 while not counts["USR1"]:
-    signal.pause()
+    name = signal.Signals(signal.sigwait(watched)).name.removeprefix("SIG")
+    counts[name] += 1
+    os.write(1, f"{name}\\n".encode())
 sys.exit(10 * counts[sys.argv[1]] + counts["USR1"])
 """
 """A command that counts signals until it gets USR1, and exits with ten times the count of the one named."""
