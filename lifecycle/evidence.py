@@ -221,10 +221,10 @@ def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
     if damage is not None:
         return _damaged(evidence, on_crash, damage)
     record = evidence.record or _found_without_record(evidence)
-    if record.config.source is not None:
-        return Judgement(_disposable(evidence, record, on_crash), record)
-    record, findings = _settled(evidence, record)
-    return Judgement(_with_own_image(evidence, record, on_crash), record, findings)
+    findings: tuple[str, ...] = ()
+    if record.config.source is None:
+        record, findings = _settled(evidence, record)
+    return Judgement(_view(evidence, record, on_crash), record, findings)
 
 
 def _is_disposable(evidence: Evidence) -> bool:
@@ -316,33 +316,22 @@ def _new_number(evidence: Evidence, record: Record) -> int | None:
     return record.next if record.current is None or record.current in evidence.revisions else None
 
 
-def _with_own_image(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
-    image = evidence.working or evidence.current
-    differs = evidence.working is not None and evidence.working.st_mtime_ns != record.current
+def _view(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
+    """Return what a whole volume is like; a disposable has a working image at most, begun from its source's."""
+    owns = record.config.source is None
+    image = evidence.working or (evidence.current if owns else None)
+    origin = record.current if owns else record.begun
+    differs = evidence.working is not None and evidence.working.st_mtime_ns != origin
     return View(
         state=_state(evidence, record, differs=differs),
         config=record.config,
         on_crash=record.config.on_crash or on_crash,
         rest=record.rest,
-        current=record.current,
+        current=record.current if owns else None,
         next=record.next,
-        numbers=_listed(evidence, record),
+        numbers=_listed(evidence, record) if owns else (),
         size=image.st_size if image else None,
-        run=_run(evidence, record),
-        differs=differs,
-    )
-
-
-def _disposable(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
-    differs = evidence.working is not None and evidence.working.st_mtime_ns != record.begun
-    return View(
-        state=_state(evidence, record, differs=differs),
-        config=record.config,
-        on_crash=record.config.on_crash or on_crash,
-        rest=record.rest,
-        next=record.next,
-        size=evidence.working.st_size if evidence.working else None,
-        begun=record.begun if evidence.working else None,
+        begun=record.begun if evidence.working and not owns else None,
         run=_run(evidence, record),
         differs=differs,
     )
