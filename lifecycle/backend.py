@@ -180,6 +180,12 @@ class Backend(Protocol):
     def path(self, volume_id: str) -> str:
         """Return the path of the working image, there or not: what a VM opens."""
 
+    def id_at(self, path: str) -> str | None:
+        """Return the id of the volume whose working image would have this path, relative to the pool; None for none."""
+
+    def tagged(self, volume_id: str, key: str) -> str | None:
+        """Return the working image's tag; None if it has no such one, or if there is no working image."""
+
     def usage(self, volume_id: str) -> int:
         """Return the bytes that its images take, those shared between them and with others counted in full."""
 
@@ -227,6 +233,13 @@ class Backend(Protocol):
 
     def annotate(self, volume_id: str, number: int, change: Callable[[Note], Note]) -> None:
         """Change what is known of a revision or the current image, durably."""
+
+    def tag(self, volume_id: str, key: str, value: str) -> None:
+        """Tag the working image. The tag goes with it; a start that uses a left-over image again drops its tags.
+
+        Raises:
+            NoSuchVolume: there is no working image.
+        """
 
     # ------------------------------------------------------------ acting on signals
 

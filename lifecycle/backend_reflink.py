@@ -23,7 +23,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from lifecycle import copying, events, files, holders, listing, names
+from lifecycle import copying, events, files, holders, listing, names, tags
 from lifecycle.backend import View
 from lifecycle.change import Change
 from lifecycle.config import VolumeConfig
@@ -31,6 +31,7 @@ from lifecycle.errors import (
     InvalidSize,
     Locked,
     NoReflinks,
+    NoSuchVolume,
     Unsupported,
 )
 from lifecycle.files import Directory, Draft
@@ -125,6 +126,17 @@ class ReflinkBackend(ReflinkTelling):
             opened.write(opened.record.with_note(number, note))
             opened.directory.sync()
 
+    def tag(self, volume_id: str, key: str, value: str) -> None:
+        """Tag the working image."""
+        with self.opened(volume_id) as opened:
+            if opened.evidence.working is None:
+                raise NoSuchVolume(volume_id, self.root)
+            fd = opened.open_working()
+            try:
+                tags.put(fd, key, value)
+            finally:
+                os.close(fd)
+
     # ------------------------------------------------------------ events
 
     def create(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
@@ -148,6 +160,7 @@ class ReflinkBackend(ReflinkTelling):
             opened.clear()
             opened.directory.remove(opened.name + Kind.PRECACHE)
             if opened.evidence.working is not None:
+                opened.drop_tags()
                 return
             config = opened.record.config
             source = volume.id if config.source is None else config.source

@@ -47,6 +47,7 @@ class Pool:
 
     Attributes:
         path: its directory, absolute.
+        identity: the same, without symbolic links: two with the same are one pool.
         config: its settings.
         backend: what keeps its images.
         on_progress: called during copies with what is copied, the bytes done, and the bytes in all (None if not
@@ -55,7 +56,7 @@ class Pool:
 
     def __init__(self, path: str, config: PoolConfig, backend: Backend) -> None:
         self.path = path
-        self._identity = os.path.realpath(path)
+        self.identity = os.path.realpath(path)
         self.config = config
         self.backend = backend
         self.on_progress: Callable[[str, int, int | None], None] | None = None
@@ -299,7 +300,7 @@ class Pool:
         Raises:
             Locked: another process did not finish in time. OSError: something could not be removed.
         """
-        with storage(vm, "tidy"), self._locked(vm, create=False):
+        with storage(vm, "tidy"), self.locked(vm):
             self.backend.tidy(vm)
 
     def progress(self, text: str) -> Progress | None:
@@ -320,20 +321,24 @@ class Pool:
         for volume in volumes:
             self._refuse_reentry(volume)
         changing: set[tuple[str, str]] = _this_thread.__dict__.setdefault("changing", set())
-        mine = {(self._identity, volume.id) for volume in volumes}
+        mine = {(self.identity, volume.id) for volume in volumes}
         with ExitStack() as held:
             for vm, volume in sorted({volume.vm: volume for volume in volumes}.items()):
                 with storage(volume.id, "lock"):
-                    held.enter_context(self._locked(vm, create=create))
+                    held.enter_context(self.locked(vm, create=create))
             changing |= mine
             held.callback(changing.difference_update, mine)
             yield
 
     @contextmanager
-    def _locked(self, vm: str, *, create: bool) -> Iterator[None]:
-        """Hold the VM's lock; a thread that holds it already goes on."""
+    def locked(self, vm: str, *, create: bool = False) -> Iterator[None]:
+        """Hold the VM's lock; a thread that holds it already goes on.
+
+        Raises:
+            NoSuchVolume: there is no such VM, and `create` is not set. Locked: another process did not finish in time.
+        """
         locked: set[tuple[str, str]] = _this_thread.__dict__.setdefault("locked", set())
-        key = (self._identity, vm)
+        key = (self.identity, vm)
         if key in locked:
             yield
             return
@@ -356,7 +361,7 @@ class Pool:
             return self.backend.settle(volume_id)
 
     def _refuse_reentry(self, volume: Volume) -> None:
-        if (self._identity, volume.id) in getattr(_this_thread, "changing", ()):
+        if (self.identity, volume.id) in getattr(_this_thread, "changing", ()):
             raise Refused(
                 volume.id,
                 volume.state,

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lifecycle.change import Change
-from lifecycle.config import CrashPolicy
+from lifecycle.ending import Ending, carry_out, unfinished
 from lifecycle.errors import LifecycleError
-from lifecycle.record import CRASH
 from lifecycle.states import RUNNING, State
 
 if TYPE_CHECKING:
@@ -74,12 +73,6 @@ def _apply_crash_policy(volume: Volume) -> Recovered | None:
     holders = volume.in_use_by
     if holders:
         return Recovered(volume.id, f"running: in use by {holders[0]}", view.state)
-    if view.on_crash is CrashPolicy.RESUME:
-        return Recovered(volume.id, "left over: kept for the next start", view.state)
-    change = volume.stop(discard=view.on_crash is CrashPolicy.REVERT, reason=CRASH)
-    done = (
-        f"committed as {change.revision}"
-        if change.event == "commit"
-        else f"{change.event}: nothing kept"
-    )
-    return Recovered(volume.id, f"left over: {done}", change.dest, change)
+    # an end that could not take effect says more than the crash policy
+    text, change = carry_out(volume, view, unfinished(volume) or Ending.CRASHED)
+    return Recovered(volume.id, text, view.state if change is None else change.dest, change)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
-from lifecycle import files, holders, listing, names
+from lifecycle import files, holders, listing, names, tags
 from lifecycle.backend import Capacity, Finding, View
 from lifecycle.change import Revision
 from lifecycle.config import PoolConfig
@@ -95,6 +95,26 @@ class ReflinkTelling:
     def path(self, volume_id: str) -> str:
         """Return the working image's path."""
         return f"{self.root}/{volume_id}{Kind.WORKING}"
+
+    def id_at(self, path: str) -> str | None:
+        """Return the id of the volume that a working image of this path would be of."""
+        vm, _, file = path.rpartition("/")
+        parsed = names.parse_file(file)
+        if not vm or parsed is None or parsed.kind != Kind.WORKING:
+            return None
+        return f"{vm}/{parsed.volume}"
+
+    @_told
+    def tagged(self, volume_id: str, key: str) -> str | None:
+        """Return the working image's tag."""
+        with contextlib.suppress(NoSuchVolume), self.opened(volume_id) as opened:
+            if opened.evidence.working is not None:
+                fd = opened.open_working()
+                try:
+                    return tags.read(fd).get(key)
+                finally:
+                    os.close(fd)
+        return None
 
     @_told
     def usage(self, volume_id: str) -> int:

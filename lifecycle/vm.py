@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from lifecycle import names, planning, room
-from lifecycle.change import Change
-from lifecycle.errors import LifecycleError, NoSuchVolume, Refused
-from lifecycle.states import AT_REST, RUNNING, Event
-from lifecycle.transition import Transition
+from lifecycle import names, planning, together
+from lifecycle.errors import NoSuchVolume, Refused
+from lifecycle.states import RUNNING, Event
+from lifecycle.together import Outcome
 from lifecycle.volume import Volume
 
 if TYPE_CHECKING:
     from lifecycle.pool import Pool
-
-log = logging.getLogger("lifecycle.vm")
-
-Outcome = list[tuple[Volume, Change]]
-"""What happened to each volume, in the order in which it did."""
 
 
 class VM:
@@ -54,21 +47,7 @@ class VM:
             NoSuchVolume: it has no volumes.
             Refused, InUse, Vetoed, StorageFailed: one of them could not start; none has.
         """
-        volumes = self._require_volumes()
-        room.make(self.pool)
-        with self.pool.changing(*volumes):
-            transitions = [planning.plan(volume, Event.START) for volume in volumes]
-            for transition in transitions:
-                transition.announce()
-            started: list[Transition] = []
-            try:
-                for transition in transitions:
-                    transition.run()
-                    started.append(transition)
-            except BaseException:
-                _take_back(started)
-                raise
-            return _outcome(transitions)
+        return together.start(self._require_volumes())
 
     def stop(self, *, discard: bool = False, reason: str | None = None) -> Outcome:
         """Stop all volumes that run, each as its kind says; durable when this returns.
@@ -91,7 +70,7 @@ class VM:
             running = [volume for volume in volumes if volume.state in RUNNING]
             if not running:
                 raise Refused(self.name, "at rest", "stop", "none of its volumes is running")
-            return _run_together(
+            return together.run(
                 [planning.stop(volume, discard=discard, reason=reason) for volume in running]
             )
 
@@ -116,34 +95,10 @@ class VM:
                     Event.CHECKPOINT,
                     "none of its volumes is running and saved on stop",
                 )
-            return _run_together([planning.plan(one, Event.CHECKPOINT) for one in running])
+            return together.run([planning.plan(one, Event.CHECKPOINT) for one in running])
 
     def _require_volumes(self) -> list[Volume]:
         volumes = self.volumes
         if not volumes:
             raise NoSuchVolume(self.name, self.pool.path)
         return volumes
-
-
-def _run_together(transitions: list[Transition]) -> Outcome:
-    """Announce all, then run all: an objection to one stops all before anything has happened."""
-    for transition in transitions:
-        transition.announce()
-    for transition in transitions:
-        transition.run()
-    return _outcome(transitions)
-
-
-def _take_back(started: list[Transition]) -> None:
-    """Release what was started from rest, the last one first."""
-    for transition in reversed(started):
-        if transition.facts.state not in AT_REST:
-            continue  # it was left over before, and is again
-        try:
-            planning.plan(transition.volume, Event.RELEASE).run()
-        except LifecycleError:
-            log.exception("%s: could not be released again", transition.volume.id)
-
-
-def _outcome(transitions: list[Transition]) -> Outcome:
-    return [(one.volume, one.change) for one in transitions if one.change is not None]

@@ -292,6 +292,17 @@ class Volume(VolumeTelling):
                 self.pool.backend.configure(self.id, config)
             return config
 
+    def tag(self, key: str, value: str) -> None:
+        """Put a word to the working image, for the hosts' own book-keeping; it is gone with the image.
+
+        Takes no lock; durable when the file system next writes its metadata.
+
+        Raises:
+            NoSuchVolume: it is not running. StorageFailed: the file system failed.
+        """
+        with storage(self.id, "tag"):
+            self.pool.backend.tag(self.id, key, value)
+
     # ------------------------------------------------------------ inside
 
     def settle(self) -> View:

@@ -22,7 +22,7 @@ import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from lifecycle import files, holders, names
+from lifecycle import files, holders, names, tags
 from lifecycle import record as records
 from lifecycle.change import Change, Revision
 from lifecycle.errors import ForeignFile, InvalidSize, NoSuchRevision, Unsupported
@@ -320,6 +320,15 @@ class VolumeFiles:
         try:
             put_seal(fd, change)
             files.sync_content(fd)
+        finally:
+            os.close(fd)
+
+    def drop_tags(self) -> None:
+        """Take the tags off the working image: they were of an earlier run of its VM."""
+        fd = self.open_working()
+        try:
+            for key in tags.read(fd):
+                tags.put(fd, key, None)
         finally:
             os.close(fd)
 

@@ -124,6 +124,10 @@ class VolumeTelling:
         """Who holds its working image open, or its current one at rest."""
         return self.pool.backend.in_use_by(self.id)
 
+    def tagged(self, key: str) -> str | None:
+        """Return the word that was put to the working image under this key; None if none was, or it is not running."""
+        return self.pool.backend.tagged(self.id, key)
+
     @property
     def left_over(self) -> bool:
         """Whether it has a working image that no one holds open."""

@@ -103,7 +103,9 @@ CHANGING = re.compile(
 KNOWN = {
     ("opening.py", "os.makedirs"),  # the pool's own directory, before there is a pool
     ("pool.py", "os.rmdir"),  # the same, where it could not become one
+    ("known_pools.py", "os.makedirs"),  # the settings' directory
     ("loop_pool.py", "os.chmod"),  # what was just mounted
+    ("tags.py", "os.setxattr"),  # of which nothing promised depends
     ("diagrams.py", "open"),  # drawings, wherever they are asked for
 }
 MODULES = sorted(Path(lifecycle.__file__).parent.rglob("*.py"))

@@ -10,7 +10,8 @@ from lifecycle import documents
 from lifecycle.change import Change
 from lifecycle.cli import FAILED, Session, command, complete, targets_argument, volume_argument
 from lifecycle.states import Event
-from lifecycle.vm import VM, Outcome
+from lifecycle.together import Outcome
+from lifecycle.vm import VM
 from lifecycle.volume import Volume
 
 

@@ -17,7 +17,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from lifecycle.vm import VM, Outcome
+from lifecycle.together import Outcome
+from lifecycle.vm import VM
 
 NOT_FOUND, NOT_EXECUTABLE, KILLED = 127, 126, 128
 """Exit statuses as shells give them; 128 and the signal's number for a command that a signal ended."""

@@ -1,0 +1,147 @@
+"""Several volumes at once, of any VMs and pools: all of them start, or stop, or none does.
+
+All are checked and announced before the first one is done, so a refusal or a veto comes before anything has happened.
+What fails after that is the file system: a start is then taken back; of a stop, the rest keep running.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from lifecycle import planning, room
+from lifecycle.change import Change
+from lifecycle.errors import LifecycleError, Refused
+from lifecycle.states import AT_REST, Event
+from lifecycle.transition import Transition
+
+if TYPE_CHECKING:
+    from lifecycle.pool import Pool
+    from lifecycle.volume import Volume
+
+log = logging.getLogger("lifecycle.together")
+
+Outcome = list[tuple["Volume", Change]]
+"""What happened to each volume, in the order in which it did."""
+
+STARTED_BY = "started_by"
+"""The tag on a working image that says who started the volume, and in which boot of the host."""
+
+
+def start(volumes: Iterable[Volume], *, by: str | None = None) -> Outcome:
+    """Start all of these volumes, or none; durable when this returns.
+
+    Args:
+        volumes: of any pools.
+        by: who starts them, for hosts that tell the start of a VM from its end only by its name. What another one has
+            started since the host's boot, and not stopped, is refused even while no one has the image open yet.
+
+    Raises:
+        Refused, InUse, Vetoed, StorageFailed: one of them could not start; none has.
+    """
+    wanted = list(dict.fromkeys(volumes))
+    for pool in _pools(wanted):
+        room.make(pool)
+    with changing(wanted):
+        if by is not None:
+            for volume in wanted:
+                _require_not_started_by_another(volume, by)
+        transitions = [planning.plan(volume, Event.START) for volume in wanted]
+        for transition in transitions:
+            transition.announce()
+        started: list[Transition] = []
+        try:
+            for transition in transitions:
+                transition.run()
+                started.append(transition)
+                if by is not None:
+                    transition.volume.tag(STARTED_BY, f"{_boot()} {by}")
+        except BaseException:
+            _take_back(started)
+            raise
+        return outcome_of(transitions)
+
+
+def stop(volumes: Iterable[Volume], *, discard: bool = False, reason: str | None = None) -> Outcome:
+    """Stop all of these volumes, each as its kind says; durable when this returns.
+
+    A refusal or a veto leaves all running. Should the file system fail half-way, the rest keep running, with what was
+    written; stop those again.
+
+    Args:
+        volumes: of any pools, all running.
+        discard: throw away what was written, even by those that are saved on stop.
+        reason: why, if not simply stopped.
+
+    Raises:
+        Refused: one of them is not running.
+        InUse, Vetoed: one of them could not stop; all are still running.
+        StorageFailed: the file system failed.
+    """
+    wanted = list(dict.fromkeys(volumes))
+    with changing(wanted):
+        return run([planning.stop(volume, discard=discard, reason=reason) for volume in wanted])
+
+
+def run(transitions: Sequence[Transition]) -> Outcome:
+    """Announce all, then run all: an objection to one stops all before anything has happened."""
+    for transition in transitions:
+        transition.announce()
+    for transition in transitions:
+        transition.run()
+    return outcome_of(transitions)
+
+
+def outcome_of(transitions: Sequence[Transition]) -> Outcome:
+    """Return what transitions that have run did."""
+    return [(one.volume, one.change) for one in transitions if one.change is not None]
+
+
+@contextmanager
+def changing(volumes: Sequence[Volume]) -> Iterator[None]:
+    """Lock the volumes' VMs, pool by pool, in the same order in every process."""
+    with ExitStack() as held:
+        for pool in _pools(volumes):
+            held.enter_context(pool.changing(*(one for one in volumes if one.pool is pool)))
+        yield
+
+
+def started_by(volume: Volume) -> str | None:
+    """Return who started the volume, if they said so since the host's boot; None else."""
+    boot, _, who = (volume.tagged(STARTED_BY) or "").partition(" ")
+    return who if boot == _boot() else None
+
+
+def _require_not_started_by_another(volume: Volume, by: str) -> None:
+    other = started_by(volume)
+    if other is not None and other != by:
+        raise Refused(
+            volume.id,
+            volume.state,
+            Event.START,
+            f"{other} has started it and not stopped it yet; if that is gone, `lifecycle stop {volume.id}`",
+        )
+
+
+def _pools(volumes: Iterable[Volume]) -> list[Pool]:
+    found = {id(volume.pool): volume.pool for volume in volumes}
+    return sorted(found.values(), key=lambda pool: pool.identity)
+
+
+def _take_back(started: Sequence[Transition]) -> None:
+    """Release what was started from rest, the last one first."""
+    for transition in reversed(started):
+        if transition.facts.state not in AT_REST:
+            continue  # it was left over before, and is again
+        try:
+            planning.plan(transition.volume, Event.RELEASE).run()
+        except LifecycleError:
+            log.exception("%s: could not be released again", transition.volume.id)
+
+
+def _boot() -> str:
+    """Return what tells this boot of the host from every other (random(4))."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+        return boot.read().strip()
