@@ -64,9 +64,11 @@ def of_revision(revision: Revision) -> Document:
 
 def of_pool(pool: Pool) -> Document:
     """Return what `pool` prints."""
+    from lifecycle import known_pools  # noqa: PLC0415 - not needed by a start
+
     capacity = pool.capacity()
     return {
-        "name": os.path.basename(pool.path),
+        "name": known_pools.name_of(pool.path) or os.path.basename(pool.path),
         "path": pool.path,
         "driver": pool.config.driver,
         "size": capacity.size,

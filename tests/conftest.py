@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,14 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FileSys
         pytest.skip(reason)
 
     return get
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this user's settings of lifecycle lie for the test, with the pools known by name: not on the machine."""
+    directory = tmp_path_factory.mktemp("settings") / "lifecycle"
+    monkeypatch.setenv("LIFECYCLE_CONFIG", str(directory))
+    return directory
 
 
 @pytest.fixture

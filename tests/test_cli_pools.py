@@ -11,7 +11,7 @@ from command_line import Call
 from disks import cycle
 from mounts import FileSystem
 
-from lifecycle import Pool, cli
+from lifecycle import Pool, cli, known_pools
 
 pytest_plugins = ["command_line"]
 
@@ -203,3 +203,26 @@ def test_verify_looks_only_where_it_is_told(
         xfs_pool.create_volume(volume_id, "1M")
     Path(xfs_pool.path, "db", "x.json").write_text("{")
     call("verify", target, status=status)
+
+
+# ---------------------------------------------------------------- the name it is known by
+
+
+def test_init_lets_the_pool_be_known(call: Call, xfs: FileSystem) -> None:
+    place = str(xfs.new_directory() / "vms")
+    assert call("init", place, "--json").document["name"] == "vms"
+    other = str(xfs.new_directory() / "vms")
+    assert call("init", other, "--name", "fast", "--json").document["name"] == "fast"
+    assert call("pool", "--pool", other, "--json").document["name"] == "fast"
+    assert [(one.name, one.path) for one in known_pools.known()] == [
+        ("fast", other),
+        ("vms", place),
+    ]
+
+
+def test_a_pool_whose_name_is_taken_is_a_pool_all_the_same(call: Call, xfs: FileSystem) -> None:
+    call("init", str(xfs.new_directory()), "--name", "vms")
+    other = str(xfs.new_directory())
+    called = call("init", other, "--name", "vms")
+    assert f"{other} is a pool, but not known by a name" in called.err
+    assert call("list", "--pool", other, "--json").document == []

@@ -6,6 +6,7 @@ import click
 
 from lifecycle import documents
 from lifecycle.cli import FAILED, Session, command, complete, targets_argument, watched
+from lifecycle.errors import InvalidName
 from lifecycle.sizes import format_size
 
 _REFLINKS = {
@@ -28,14 +29,16 @@ _REFLINKS = {
     metavar="SIZE",
     help="Embed an XFS of this size (sparse) for a file system without reflinks; needs root.",
 )
+@click.option("--name", help="What this machine knows the pool as; by default DIR's own name.")
 def init_command(
     session: Session,
     directory: str | None,
     keep: str | None,
     no_setup_check: bool,
     loop: str | None,
+    name: str | None,
 ) -> None:
-    """Make DIR (by default the pool's directory) a pool.
+    """Make DIR (by default the pool's directory) a pool, and let this machine know it by a name.
 
     Images that lie in its subdirectories become volumes as they are.
     """
@@ -48,6 +51,7 @@ def init_command(
         loop=loop,
         setup_check=not no_setup_check,
     )
+    _enter(pool.path, name)
     document = documents.of_pool(watched(pool))
     how = "reflinks" if document["reflinks"] else "no reflinks: each start copies the whole image"
     free = format_size(document["size"] - document["usage"])
@@ -55,6 +59,16 @@ def init_command(
         document,
         f"{pool.path} is a pool now: {free} free, {how}, keeps {pool.config.keep}",
     )
+
+
+def _enter(path: str, name: str | None) -> None:
+    """Let this machine know the pool; without that it is a pool all the same."""
+    from lifecycle import known_pools  # noqa: PLC0415 - keeps --help quick
+
+    try:
+        known_pools.enter(path, name)
+    except (InvalidName, OSError) as error:
+        click.echo(f"lifecycle: {path} is a pool, but not known by a name: {error}", err=True)
 
 
 @command("pool", short_help="Show the pool.")

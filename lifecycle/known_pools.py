@@ -1,0 +1,172 @@
+"""The pools that this machine knows by name: one small file each in `pools.d`.
+
+`lifecycle init` and `adopt` enter a pool here, so that a hook finds the volume that a disk's path belongs to, `recover`
+and `prune` find all pools, and a person can say a name instead of a directory. Nothing in a pool depends on it.
+
+A file `NAME.toml` holds one line, `path = "/srv/vms"`. Someone who may write here decides which pools root's hooks
+work on; the directory is the administrator's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lifecycle import names
+from lifecycle.errors import InvalidConfig, InvalidName, LifecycleError
+from lifecycle.files import Directory
+
+if TYPE_CHECKING:
+    from lifecycle.volume import Volume
+
+log = logging.getLogger("lifecycle.known_pools")
+
+_DIRECTORY = "pools.d"
+_ENDING = ".toml"
+_MAX_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPool:
+    """A pool that has a name on this machine.
+
+    Attributes:
+        name: the name.
+        path: its directory, absolute; there may be no pool there now.
+    """
+
+    name: str
+    path: str
+
+
+def config_directory() -> str:
+    """Return where this user's settings of lifecycle lie: $LIFECYCLE_CONFIG, or the usual place."""
+    chosen = os.environ.get("LIFECYCLE_CONFIG")
+    if chosen:
+        return os.path.abspath(chosen)
+    if os.geteuid() == 0:
+        return "/etc/lifecycle"
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return os.path.join(home, "lifecycle")
+
+
+def known() -> list[KnownPool]:
+    """Return the known pools by name. A file that cannot be understood is passed over, with a warning."""
+    try:
+        with Directory.open(f"{config_directory()}/{_DIRECTORY}") as directory:
+            found = [_read(directory, entry.name) for entry in directory.entries()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted((one for one in found if one is not None), key=lambda one: one.name)
+
+
+def name_of(path: str) -> str | None:
+    """Return the name that the pool in this directory is known by; None if it is not."""
+    real = os.path.realpath(path)
+    return next((one.name for one in known() if os.path.realpath(one.path) == real), None)
+
+
+def enter(path: str | os.PathLike[str], name: str | None = None) -> KnownPool:
+    """Let a pool be known; durable when this returns.
+
+    Args:
+        path: the pool's directory.
+        name: its name; by default that of the directory, with a number behind it if another pool is called so.
+
+    Returns:
+        what is known of it now; a pool that is known already keeps its name, unless another is given.
+
+    Raises:
+        InvalidName: it cannot be a name, or another pool bears it.
+        OSError: the settings cannot be written to.
+    """
+    where = os.path.abspath(path)
+    others = {one.name: one for one in known()}
+    before = [
+        one for one in others.values() if os.path.realpath(one.path) == os.path.realpath(where)
+    ]
+    if before and name in {None, *(one.name for one in before)}:
+        return before[0]
+    if name is None:
+        name = _free_name(os.path.basename(where) or "root", others)
+    _check(name)
+    if name in others:
+        raise InvalidName(name, f"the pool {others[name].path} is known by it")
+    with _settings() as directory:
+        directory.write(
+            name + _ENDING, f"path = {json.dumps(where, ensure_ascii=False)}\n".encode()
+        )
+        for one in before:
+            directory.remove(one.name + _ENDING)
+        directory.sync()
+    return KnownPool(name, where)
+
+
+def forget(name: str) -> bool:
+    """Let a pool be unknown, durably; return whether it was known. The pool itself stays as it is."""
+    try:
+        with Directory.open(f"{config_directory()}/{_DIRECTORY}") as directory:
+            removed = directory.remove(name + _ENDING)
+            directory.sync()
+            return removed
+    except FileNotFoundError:
+        return False
+
+
+def volume_at(path: str) -> Volume | None:
+    """Return the volume, of a known pool, whose working image has this path; None if there is none.
+
+    Raises:
+        LifecycleError: the pool it would be in cannot be opened.
+    """
+    from lifecycle.pool import Pool  # noqa: PLC0415 - only here
+
+    directory, file = os.path.split(os.path.abspath(path))
+    real = os.path.join(os.path.realpath(directory), file)
+    # of pools within pools, the innermost holds the file
+    for one in sorted(known(), key=lambda one: -len(os.path.realpath(one.path))):
+        root = os.path.realpath(one.path)
+        if os.path.commonpath([root, real]) != root:
+            continue
+        pool = Pool.open(one.path)
+        volume_id = pool.backend.id_at(os.path.relpath(real, root))
+        return pool[volume_id] if volume_id is not None and volume_id in pool else None
+    return None
+
+
+def _settings() -> Directory:
+    where = config_directory()
+    os.makedirs(where, exist_ok=True)
+    with Directory.open(where) as directory:
+        return directory.child(_DIRECTORY, create=True)
+
+
+def _read(directory: Directory, file: str) -> KnownPool | None:
+    name = file.removesuffix(_ENDING)
+    if name == file:
+        return None
+    try:
+        _check(name)
+        table = tomllib.loads(directory.read(file, _MAX_BYTES).decode())
+        path = table.get("path")
+        if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path:
+            raise InvalidConfig(f"{directory.path}/{file}", "needs `path`, an absolute path")
+    except (LifecycleError, OSError, ValueError, RecursionError) as error:
+        log.warning("%s/%s is passed over: %s", directory.path, file, error)
+        return None
+    return KnownPool(name, path)
+
+
+def _check(name: str) -> None:
+    names.check_vm(name)
+    if "/" in name or ":" in name:
+        raise InvalidName(name, "a pool's name has no `/` and no `:`")
+
+
+def _free_name(wanted: str, taken: dict[str, KnownPool]) -> str:
+    numbered = (f"{wanted}-{number}" for number in range(2, len(taken) + 3))
+    return next(name for name in (wanted, *numbered) if name not in taken)
