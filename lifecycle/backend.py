@@ -49,6 +49,7 @@ class View:
         size: bytes the working image holds, or the current one at rest; None if not known.
         begun: the source's number that a running disposable's working image was made from.
         run: what tells this run from every other of the volume; None if it has no working image.
+        moved: whether the working image is the only one: a volume without snapshots runs.
         differs: whether there is a working image that differs from what it was made from.
         damage: what is wrong with it, in the state `damaged`.
         way_back: the number to revert to from damage, if none is given.
@@ -65,6 +66,7 @@ class View:
     size: int | None = None
     begun: int | None = None
     run: tuple[int, int] | None = None
+    moved: bool = False
     differs: bool = False
     damage: str | None = None
     way_back: int = 0
@@ -96,6 +98,11 @@ class View:
     def owns(self) -> bool:
         """Whether it has images of its own at rest."""
         return self.config.source is None
+
+    @property
+    def apart(self) -> bool:
+        """Whether what the working image was made from is still there."""
+        return not self.moved
 
     @property
     def rested_created(self) -> bool:

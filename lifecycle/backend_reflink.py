@@ -154,8 +154,11 @@ class ReflinkBackend(ReflinkTelling):
                     draft.publish(opened.current)
                     opened.directory.sync()
 
-    def start(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
-        """Clone what the volume begins from into a working image; a left-over one is used as it is."""
+    def start(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Clone what the volume begins from into a working image; a left-over one is used as it is.
+
+        Without snapshots the current image itself becomes the working one.
+        """
         with self.opened(volume.id) as opened:
             opened.clear()
             opened.directory.remove(opened.name + Kind.PRECACHE)
@@ -163,6 +166,9 @@ class ReflinkBackend(ReflinkTelling):
                 opened.drop_tags()
                 return
             config = opened.record.config
+            if not config.snapshots and config.rw and opened.take_current(change):
+                opened.directory.sync()
+                return
             source = volume.id if config.source is None else config.source
             origin, number = self.open_current(source)
             try:
@@ -188,7 +194,10 @@ class ReflinkBackend(ReflinkTelling):
     def release(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Drop the working image."""
         with self.opened(volume.id) as opened:
-            opened.directory.remove(opened.working)
+            if opened.view.moved:
+                opened.give_back()
+            else:
+                opened.directory.remove(opened.working)
             opened.directory.sync()
 
     def commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002

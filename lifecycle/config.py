@@ -58,6 +58,9 @@ class VolumeConfig:
         source: the id of the volume whose current image each start begins from.
         keep: the retention policy's line; None takes the pool's.
         on_crash: what becomes of a left-over working image; None takes the pool's.
+        snapshots: whether a start makes a working image beside the current one. Without (for databases and the like,
+            which suffer from copy-on-write) the current image itself is what the VM writes to, and no revisions are
+            made by stops.
     """
 
     size: int | None = None
@@ -66,6 +69,7 @@ class VolumeConfig:
     source: str | None = None
     keep: str | None = None
     on_crash: CrashPolicy | None = None
+    snapshots: bool = True
 
     @property
     def snap_on_start(self) -> bool:
@@ -99,6 +103,16 @@ def check_config(where: str, config: VolumeConfig) -> VolumeConfig:
         )
     if config.source is not None:
         names.split_id(config.source)
+    if not config.snapshots and config.kind is not Kind.PERSISTENT:
+        raise InvalidConfig(
+            where, f"a {config.kind} volume throws away what was written, which takes `snapshots`"
+        )
+    if not config.snapshots and config.on_crash is CrashPolicy.REVERT:
+        raise InvalidConfig(
+            where,
+            "without `snapshots` there is nothing to go back to after a crash; `on_crash` is"
+            " `resume` or `commit` then",
+        )
     return config
 
 
@@ -148,7 +162,7 @@ def change_config(where: str, config: VolumeConfig, changes: Mapping[str, Any]) 
     return after
 
 
-_CHANGEABLE = ("rw", "keep", "on_crash", "source")
+_CHANGEABLE = ("rw", "keep", "on_crash", "source", "snapshots")
 
 
 # ---------------------------------------------------------------- pool.toml
@@ -297,9 +311,10 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "keep": lambda text: text or None,
     "on_crash": lambda text: CrashPolicy(text) if text else None,
     "source": str,
+    "snapshots": _yes_or_no,
     "revisions_to_keep": int,
 }
-SETTABLE = (*_CHANGEABLE, "revisions_to_keep")
+SETTABLE = (*_CHANGEABLE, "revisions_to_keep", "label")
 
 
 def read_setting(where: str, key: str, text: str) -> dict[str, Any]:
@@ -308,6 +323,8 @@ def read_setting(where: str, key: str, text: str) -> dict[str, Any]:
     Raises:
         InvalidConfig: there is no such setting, or it cannot have that value.
     """
+    if key == "label":
+        return {key: text or None}
     if key not in SETTABLE:
         raise InvalidConfig(
             where, f"there is no setting `{key}`; the settings are {', '.join(SETTABLE)}"

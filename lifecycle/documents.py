@@ -34,6 +34,7 @@ def of_volume(volume: Volume, *, revisions: bool = True) -> Document:
         "source": view.config.source,
         "save_on_stop": view.config.save_on_stop,
         "snap_on_start": view.config.snap_on_start,
+        "snapshots": view.config.snapshots,
         "path": volume.path,
         "current": view.current,
         "outdated": volume.outdated,

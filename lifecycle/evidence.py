@@ -92,6 +92,16 @@ class Evidence:
         """Return the name of the volume's file of that kind."""
         return self.name + kind
 
+    @property
+    def moved(self) -> bool:
+        """Whether the current image itself is what the VM writes to: a volume without snapshots runs."""
+        return (
+            self.current is None
+            and self.working is not None
+            and self.record is not None
+            and not self.record.config.snapshots
+        )
+
     def current_on_file(self) -> RevisionFile | None:
         """Return the revision that is the same file as the current image."""
         if self.current is None:
@@ -222,7 +232,7 @@ def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
         return _damaged(evidence, on_crash, damage)
     record = evidence.record or _found_without_record(evidence)
     findings: tuple[str, ...] = ()
-    if record.config.source is None:
+    if record.config.source is None and not evidence.moved:
         record, findings = _settled(evidence, record)
     return Judgement(_view(evidence, record, on_crash), record, findings)
 
@@ -237,7 +247,7 @@ def _is_absent(evidence: Evidence) -> bool:
 
 
 def _damage_of_images(evidence: Evidence) -> str | None:
-    if _is_disposable(evidence):
+    if _is_disposable(evidence) or evidence.moved:
         return None
     if evidence.current is None:
         return f"its current image {evidence.name}.img is missing"
@@ -320,12 +330,13 @@ def _view(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
     """Return what a whole volume is like; a disposable has a working image at most, begun from its source's."""
     owns = record.config.source is None
     image = evidence.working or (evidence.current if owns else None)
-    origin = record.current if owns else record.begun
-    differs = evidence.working is not None and evidence.working.st_mtime_ns != origin
+    differs = evidence.working is not None and evidence.working.st_mtime_ns != _unwritten(
+        evidence, record
+    )
     return View(
         state=_state(evidence, record, differs=differs),
         config=record.config,
-        on_crash=record.config.on_crash or on_crash,
+        on_crash=_crash_policy(record, on_crash),
         rest=record.rest,
         current=record.current if owns else None,
         next=record.next,
@@ -333,8 +344,22 @@ def _view(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
         size=image.st_size if image else None,
         begun=record.begun if evidence.working and not owns else None,
         run=_run(evidence, record),
+        moved=evidence.moved,
         differs=differs,
     )
+
+
+def _unwritten(evidence: Evidence, record: Record) -> int | None:
+    """Return the modification time of a working image that no one has written to."""
+    if evidence.moved and record.current is not None and record.at is not None:
+        return seal(record.current, record.at)  # it is the current image, and still sealed
+    return record.current if record.config.source is None else record.begun
+
+
+def _crash_policy(record: Record, of_pool: CrashPolicy) -> CrashPolicy:
+    policy = record.config.on_crash or of_pool
+    can = record.config.snapshots or policy is not CrashPolicy.REVERT
+    return policy if can else CrashPolicy.RESUME
 
 
 def _damaged(evidence: Evidence, on_crash: CrashPolicy, damage: str) -> Judgement:
@@ -346,7 +371,7 @@ def _damaged(evidence: Evidence, on_crash: CrashPolicy, damage: str) -> Judgemen
     view = View(
         state=State.DAMAGED,
         config=record.config,
-        on_crash=record.config.on_crash or on_crash,
+        on_crash=_crash_policy(record, on_crash),
         rest=record.rest,
         next=record.next,
         current=current,

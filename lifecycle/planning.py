@@ -127,11 +127,12 @@ def _require_source(volume: Volume, view: View) -> None:
     source = view.config.source
     if source is None or view.state not in AT_REST:
         return
-    found = volume.pool.backend.look(source).state
-    if found in {State.ABSENT, State.DAMAGED}:
-        raise Refused(
-            volume.id, view.state, Event.START, f"its source {source} is {found}; mend that first"
-        )
+    found = volume.pool.backend.look(source)
+    reason = f"its source {source} is {found.state}; mend that first"
+    if found.moved:
+        reason = f"its source {source} has no snapshots and is running; stop that first"
+    if found.moved or found.state in {State.ABSENT, State.DAMAGED}:
+        raise Refused(volume.id, view.state, Event.START, reason)
 
 
 def _check_start(volume: Volume, view: View, _asked: dict[str, Any]) -> None:

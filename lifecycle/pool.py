@@ -140,6 +140,7 @@ class Pool:
         rw: bool = True,
         keep: str | None = None,
         on_crash: str | None = None,
+        snapshots: bool = True,
     ) -> Volume:
         """Make a volume, empty; durable when this returns.
 
@@ -153,6 +154,7 @@ class Pool:
             rw: whether the VM may write.
             keep: the retention policy's line, by default the pool's.
             on_crash: `resume`, `commit` or `revert`, by default the pool's.
+            snapshots: whether a start makes a working image beside the current one; see `VolumeConfig`.
 
         Raises:
             InvalidName, InvalidSize, InvalidPolicy, InvalidConfig: one of these cannot be.
@@ -171,6 +173,7 @@ class Pool:
                 source=origin,
                 keep=keep,
                 on_crash=None if on_crash is None else settings.crash_policy(volume_id, on_crash),
+                snapshots=snapshots,
             ),
         )
         settings.check_keep(keep)

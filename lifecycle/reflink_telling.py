@@ -16,12 +16,14 @@ from lifecycle import files, holders, listing, names, tags
 from lifecycle.backend import Capacity, Finding, View
 from lifecycle.change import Revision
 from lifecycle.config import PoolConfig
-from lifecycle.errors import Holder, NoSuchRevision, NoSuchVolume, storage
+from lifecycle.errors import Holder, NoSuchRevision, NoSuchVolume, Refused, storage
 from lifecycle.evidence import ATTEMPTS, gather, judge
 from lifecycle.files import Directory
 from lifecycle.names import Kind
 from lifecycle.states import State
 from lifecycle.volume_files import VolumeFiles
+
+_RUNS_ON_IT = "it has no snapshots, and its VM is writing to the only image; stop it first"
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -149,6 +151,8 @@ class ReflinkTelling:
         def read(opened: VolumeFiles) -> int:
             source = opened.record.config.source
             if source is None:
+                if opened.view.moved and number in {None, opened.view.current}:
+                    raise Refused(volume_id, opened.view.state, "read", _RUNS_ON_IT)
                 return opened.open_image(number)
             if number is not None:
                 raise NoSuchRevision(volume_id, number, ())

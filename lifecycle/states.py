@@ -109,6 +109,11 @@ READABLE = Condition(
     "no newer version wrote its record",
     "a newer version of lifecycle wrote its record; upgrade lifecycle to use it",
 )
+APART = Condition(
+    "apart",
+    "the working image is not the only one",
+    "it has no snapshots: its working image is the only one it has; stop it without --discard",
+)
 RESTED_CREATED = Condition("rested_created", "it rested in `created`", "it rested elsewhere")
 RESTED_COMMITTED = Condition("rested_committed", "it rested in `committed`", "it rested elsewhere")
 RESTED_REVERTED = Condition("rested_reverted", "it rested in `reverted`", "it rested elsewhere")
@@ -121,6 +126,7 @@ CONDITIONS = (
     KEEPS,
     OWNS,
     READABLE,
+    APART,
     RESTED_CREATED,
     RESTED_COMMITTED,
     RESTED_REVERTED,
@@ -206,6 +212,7 @@ RULES: tuple[Rule, ...] = (
         RUNNING,
         State.REVERTED,
         "the working image is thrown away",
+        when=(APART,),
         unused=True,
     ),
     Rule(

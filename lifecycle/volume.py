@@ -269,13 +269,14 @@ class Volume(VolumeTelling):
         self._annotate(number, lambda note: dataclasses.replace(note, label=text or None))
 
     def configure(self, **settings: Any) -> VolumeConfig:
-        """Change how the volume is set up: `rw`, `keep`, `on_crash`, `source`; durable when this returns.
+        """Change how the volume is set up: `rw`, `keep`, `on_crash`, `source`, `snapshots`; durable when this returns.
 
         Returns:
             the configuration as it is then.
 
         Raises:
-            Refused: `rw` or `source` of a volume that is not at rest.
+            Refused: `rw`, `source` or `snapshots` of a volume that is not at rest; `snapshots` while a disposable
+                that begins from it runs.
             InvalidConfig, InvalidPolicy, NoSuchVolume: a setting cannot have that value.
         """
         from lifecycle.config import change_config  # noqa: PLC0415 - seldom needed
@@ -283,9 +284,14 @@ class Volume(VolumeTelling):
         with self.pool.changing(self):
             view = self._require_whole("set")
             config = change_config(self.id, view.config, settings)
-            running = view.state not in AT_REST
-            if running and (config.rw, config.source) != (view.config.rw, view.config.source):
-                raise Refused(self.id, view.state, "set", "`rw` and `source` change only at rest")
+            changed = {key for key in settings if getattr(config, key) != getattr(view.config, key)}
+            fixed = sorted(changed & {"rw", "source", "snapshots"})
+            if fixed and view.state not in AT_REST:
+                raise Refused(
+                    self.id, view.state, "set", f"`{fixed[0]}` changes only at rest; stop it first"
+                )
+            if "snapshots" in changed:
+                self._require_no_running_disposable(view)
             if config.source is not None and config.source != view.config.source:
                 self.pool.check_source(self.id, config.source)
             with storage(self.id, "set"):
@@ -324,6 +330,16 @@ class Volume(VolumeTelling):
         if view.state is State.DAMAGED:
             raise Refused(self.id, view.state, what, view.damage or "", allowed(view.state, view))
         return view
+
+    def _require_no_running_disposable(self, view: View) -> None:
+        running = [
+            one.id
+            for one in self.pool
+            if (found := one.look()).running and found.config.source == self.id
+        ]
+        if running:
+            reason = f"{running[0]} runs on what it holds; stop that first"
+            raise Refused(self.id, view.state, "set `snapshots`", reason)
 
     def require(self, view: View) -> View:
         """Return the view of a volume that exists.

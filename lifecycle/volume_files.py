@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from lifecycle import files, holders, names, tags
 from lifecycle import record as records
 from lifecycle.change import Change, Revision
-from lifecycle.errors import ForeignFile, InvalidSize, NoSuchRevision, Unsupported
+from lifecycle.errors import ForeignFile, InUse, InvalidSize, NoSuchRevision, Unsupported
 from lifecycle.evidence import Evidence, Judgement, leftover_files, seal
 from lifecycle.files import Directory, Draft
 from lifecycle.names import Kind
@@ -137,7 +137,8 @@ class VolumeFiles:
             if status is None:
                 raise FileNotFoundError(errno.ENOENT, "it was removed", self.revision_file(number))
         else:
-            at, status = self.record.at, self.evidence.current
+            at = self.record.at
+            status = self.evidence.working if self.view.moved else self.evidence.current
         return Revision(
             number=number,
             at=at or datetime.fromtimestamp(0, UTC),
@@ -220,6 +221,45 @@ class VolumeFiles:
                 self.directory.replace_by_link(file, self.current)
         self.directory.sync()
 
+    def take_current(self, change: Change) -> bool:
+        """Let the current image itself be the working one; durable when the directory is synced.
+
+        Returns:
+            False, and nothing is changed, if it has another name too: then it is a revision, which stays.
+
+        Raises:
+            InUse: someone has it open, who would see what the VM writes.
+        """
+        current = self.evidence.current
+        if current is None or current.st_nlink > 1:
+            return False
+        fd = self.open_current()
+        try:
+            self._make_sealed(fd, change)
+            for key in tags.read(fd):
+                tags.put(fd, key, None)
+            self.directory.rename(self.current, self.working)
+            # asked only now, when no one can open it by its old name any more
+            if holders.is_open_elsewhere(fd):
+                self.directory.rename(self.working, self.current)
+                raise InUse(self.volume_id, change.source, change.event, holders.find(fd))
+        finally:
+            os.close(fd)
+        return True
+
+    def give_back(self) -> None:
+        """Let the working image, which no one wrote to, be the current one again, as it was before the start."""
+        self.directory.rename(self.working, self.current)
+
+    def _make_sealed(self, fd: int, change: Change) -> None:
+        """Seal an image that others made, so that it can be told whether it is written to."""
+        at = self.record.at or change.at
+        if self.evidence.record is None or self.record.at is None:
+            self.write(dataclasses.replace(self.record, at=at))
+        if self.record.current is not None and self.record.current < self.record.sealed:
+            files.set_time(fd, seal(self.record.current, at))
+            files.sync_content(fd)
+
     def throw_away(self) -> None:
         """Remove the working image, which the volume then rests without."""
         record = dataclasses.replace(self.record, rest=State.REVERTED)
@@ -262,7 +302,7 @@ class VolumeFiles:
     def _keep_current(self, change: Change) -> None:
         """Give what is current its name as a revision, unless it has it, from a revert."""
         number = self.view.current  # None where what bears the name is missing or was cut short
-        if number is None or self.evidence.current_on_file():
+        if number is None or self.evidence.current is None or self.evidence.current_on_file():
             return
         if self.evidence.record is None and self.view.state is not State.DAMAGED:
             self.write(self.record)  # without one, the second name would look like a revert

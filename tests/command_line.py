@@ -114,6 +114,7 @@ SHOW: dict[str, tuple[type | None, ...]] = {
     "source": (str, None),
     "save_on_stop": (bool,),
     "snap_on_start": (bool,),
+    "snapshots": (bool,),
     "path": (str,),
     "current": (int, None),
     "revisions": (list,),

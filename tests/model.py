@@ -41,6 +41,8 @@ class Disk:
         kept: the numbers that have a name of their own as revisions, 0 among them.
         made: when each image was made.
         working: what the VM sees; None at rest.
+        snapshots: whether a start makes a working image beside the current one.
+        moved: whether the working image is the only one.
         begun: the number that the working image was made from.
         written: whether the working image was written to.
         noticed: whether that was announced.
@@ -60,6 +62,8 @@ class Disk:
     notes: dict[int, Note] = field(default_factory=dict)
     working: bytes | None = None
     begun: int | None = None
+    snapshots: bool = True
+    moved: bool = False
     written: bool = False
     noticed: bool = False
 
@@ -88,6 +92,7 @@ class Disk:
     def drop_working(self) -> None:
         """It rests."""
         self.working, self.begun, self.written, self.noticed = None, None, False, False
+        self.moved = False
 
 
 class Model:
@@ -123,12 +128,13 @@ class Model:
         save: bool = True,
         rw: bool = True,
         source: str | None = None,
+        snapshots: bool = True,
     ) -> None:
         if source is not None and size < self._size_of(source):
             raise Refusal("InvalidSize")
         if name in self.disks:
             raise Refusal("Refused")
-        disk = Disk(size, save, rw, source)
+        disk = Disk(size, save, rw, source, snapshots=snapshots)
         if source is None:
             disk.images[0], disk.made[0] = bytes(size), self.now
         else:
@@ -155,8 +161,9 @@ class Model:
 
     def start(self, name: str) -> None:
         disk = self._meeting(name)
-        if disk.working is None and disk.source is not None and disk.source not in self.disks:
-            raise Refusal("Refused")
+        source = None if disk.source is None else self.disks.get(disk.source, Disk(0, moved=True))
+        if disk.working is None and source is not None and source.moved:
+            raise Refusal("Refused")  # it runs on its only image, or is not there
         if disk.current in disk.kept and disk.rest != "reverted":
             disk.kept.discard(disk.current or 0)  # of a commit that a crash cut off
             self.step()
@@ -165,6 +172,7 @@ class Model:
         origin = disk if disk.source is None else self.disks[disk.source]
         disk.begun = origin.current
         disk.working = origin.images[origin.current or 0]
+        disk.moved = not disk.snapshots and disk.rw and disk.current not in disk.kept
         if disk.source is not None:
             disk.working = disk.working.ljust(disk.born, b"\0")
 
@@ -193,6 +201,16 @@ class Model:
             raise Refusal("Refused")
         self._promote(disk, disk.working or b"", reason or "commit", drop=True)
         self._prune(disk)
+
+    def set_snapshots(self, name: str, wanted: bool) -> None:
+        disk = self._disk(name)
+        if not wanted and not (disk.save and disk.source is None):
+            raise Refusal("InvalidConfig")
+        if disk.snapshots != wanted:
+            depending = [one for one in self.disks.values() if one.source == name]
+            if disk.working is not None or any(one.working is not None for one in depending):
+                raise Refusal("Refused")
+        disk.snapshots = wanted
 
     def stop(self, name: str, *, discard: bool = False, reason: str | None = None) -> None:
         disk = self._meeting(name)
@@ -309,6 +327,8 @@ class Model:
         """What the volume holds at rest: of a disposable, what its source holds."""
         disk = self._disk(name)
         disk = disk if disk.source is None else self._disk(disk.source)
+        if disk.moved:
+            raise Refusal("Refused")
         return disk.images[disk.current or 0]
 
     # ------------------------------------------------------------ inside
@@ -316,8 +336,9 @@ class Model:
     def _promote(self, disk: Disk, content: bytes, cause: str, *, drop: bool = False) -> None:
         """New content becomes current, what was current a revision."""
         number = disk.next
-        disk.keep_current()
-        self.step()
+        if not disk.moved:
+            disk.keep_current()
+            self.step()
         disk.images[number], disk.made[number] = content, self.now
         disk.notes[number] = Note(cause)
         disk.current, disk.next, disk.rest = number, number + 1, "committed"
@@ -326,6 +347,8 @@ class Model:
         self.step()
 
     def _throw_away(self, disk: Disk) -> None:
+        if disk.moved:
+            raise Refusal("Refused")
         disk.rest = "reverted"
         self.step()
         disk.drop_working()
@@ -372,12 +395,13 @@ def _seen(disk: Disk, disks: Mapping[str, Disk]) -> dict[str, object]:
         "rest": disk.rest,
         "current": disk.current,
         "next": disk.next,
-        "holds": None if disk.current is None else disk.images[disk.current],
+        "holds": None if disk.current is None or disk.moved else disk.images[disk.current],
         "vm sees": disk.working,
         "outdated": bool(source and disk.working is not None and source.current != disk.begun),
         "keep": "all" if disk.last is None else f"last {disk.last}",
         "born": disk.born,
         "rw": disk.rw,
+        "snapshots": disk.snapshots,
         "revisions": {
             number: (
                 disk.images[number],

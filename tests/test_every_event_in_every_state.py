@@ -112,6 +112,7 @@ KINDS: dict[str, dict[str, object]] = {
     "read-only": {"size": SIZE, "rw": False},
     "disposable": {"source": "templates/debian"},
     "volatile": {"size": SIZE, "save_on_stop": False},
+    "without snapshots": {"size": SIZE, "snapshots": False},
 }
 
 _EVERYONE: dict[str, tuple[State, Reach]] = {
@@ -150,6 +151,13 @@ STATES: dict[str, dict[str, tuple[State, Reach]]] = {
         "committed": (State.COMMITTED, throw_away_and_resize),
         "reverted": (State.REVERTED, throw_away),
         "damaged": (State.DAMAGED, losing_its_image(throw_away_and_resize)),
+    },
+    "without snapshots": {
+        **_EVERYONE,
+        "committed": (State.COMMITTED, commit),
+        "reverted": (State.REVERTED, revert),
+        "started from reverted": (State.STARTED, revert_and_start),
+        "damaged": (State.DAMAGED, losing_its_image(import_twice)),
     },
 }
 SITUATIONS = [(kind, name) for kind, names in STATES.items() for name in names]
@@ -299,7 +307,7 @@ def test_the_table_says_what_it_should(pool: Pool, situation: str) -> None:
 
 
 def test_every_state_is_tried_for_every_kind() -> None:
-    for kind in ("persistent", "read-only", "disposable", "volatile"):
+    for kind in ("persistent", "read-only", "disposable", "volatile", "without snapshots"):
         assert {state for state, _ in STATES[kind].values()} == set(State)
     assert set(ASK) == set(Event) == {rule.event for rule in RULES}
 

@@ -36,11 +36,13 @@ BEGIN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SIZE = 4096
 
 SOURCE, READ_ONLY, VOLATILE = "templates/debian", "ci-42/config", "ci-42/swap"
+DIRECT = "ci-43/data"
 FIRST, SECOND = "ci-42/root", "ci-43/root"
 KINDS: dict[str, dict[str, object]] = {
     SOURCE: {},
     READ_ONLY: {"rw": False},
     VOLATILE: {"save": False},
+    DIRECT: {"snapshots": False},
     FIRST: {"save": False, "source": SOURCE},
     SECOND: {"save": False, "source": SOURCE},
 }
@@ -48,7 +50,7 @@ COPY = "ci-42/copy"
 """A persistent volume that only a clone makes."""
 
 ids = st.sampled_from([*KINDS, COPY])
-saved = st.sampled_from([SOURCE, SOURCE, READ_ONLY, COPY])
+saved = st.sampled_from([SOURCE, SOURCE, READ_ONLY, DIRECT, COPY])
 """Those that keep what is written, or what is imported."""
 sizes = st.integers(1, 24).map(lambda sectors: 512 * sectors)
 contents = st.binary(max_size=40).map(lambda content: content * 60)
@@ -180,6 +182,7 @@ class Lives(RuleBasedStateMachine):
                 save_on_stop=kind.get("save", True),  # type: ignore[arg-type]
                 rw=bool(kind.get("rw", True)),
                 source=kind.get("source"),  # type: ignore[arg-type]
+                snapshots=bool(kind.get("snapshots", True)),
                 keep="all",
             ),
             lambda: self.model.create(name, size, **kind),  # type: ignore[arg-type]
@@ -336,6 +339,14 @@ class Lives(RuleBasedStateMachine):
             cut,
         )
 
+    def set_snapshots(self, name: str, wanted: bool, cut: bool) -> None:
+        self.live(
+            name,
+            lambda: self.volumes[name].configure(snapshots=wanted),
+            lambda: self.model.set_snapshots(name, wanted),
+            cut,
+        )
+
     @rule(vm=st.sampled_from(["templates", "ci-42", "ci-43"]))
     def recover(self, vm: str) -> None:
         """The crash policy is `resume`: nothing that can be seen changes, except what crashes left."""
@@ -349,7 +360,9 @@ class Lives(RuleBasedStateMachine):
                 disk.kept.discard(disk.current if disk.current is not None else -1)
 
     @rule(
-        what=st.sampled_from(["notice", "release", "commit", "forget", "prune", "keep", "rw"]),
+        what=st.sampled_from(
+            ["notice", "release", "commit", "forget", "prune", "keep", "rw", "snapshots"]
+        ),
         name=ids,
         pick=picks,
         cut=cuts,
@@ -364,6 +377,7 @@ class Lives(RuleBasedStateMachine):
             "prune": lambda: self.prune(name, cut),
             "keep": lambda: self.keep(name, [None, 0, 1, 2, 3][pick % 5], cut),
             "rw": lambda: self.set_rw(name, pick % 2 == 0, cut),
+            "snapshots": lambda: self.set_snapshots(name, pick % 2 == 0, cut),
         }[what]()
 
     @rule(name=saved, pick=picks, pinned=st.booleans(), text=st.sampled_from([None, "ü"]), cut=cuts)
@@ -415,12 +429,13 @@ def look_at(volume: Volume) -> dict[str, object]:
         "rest": str(view.rest),
         "current": view.current,
         "next": view.next,
-        "holds": None if view.current is None else content_of(volume, None),
+        "holds": None if view.current is None or view.moved else content_of(volume, None),
         "vm sees": working_image(volume) if view.running else None,
         "outdated": volume.outdated,
         "keep": view.config.keep,
         "born": view.config.size,
         "rw": view.config.rw,
+        "snapshots": view.config.snapshots,
         "revisions": {
             one.number: (
                 content_of(volume, one.number),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from lifecycle import documents
 from lifecycle.cli import Session, command, complete, targets_argument, volume_argument
-from lifecycle.errors import NotContent
+from lifecycle.errors import NoSuchRevision, NotContent
 from lifecycle.sizes import format_size
+
+if TYPE_CHECKING:
+    from lifecycle.volume import Volume
 
 _KEEP = click.option("--keep", metavar="POLICY", help="What to keep; by default as the pool does.")
 _READ_ONLY = click.option("--read-only", is_flag=True, help="The VM may not write.")
@@ -32,6 +36,11 @@ _ON_CRASH = click.option(
     help="Each start begins from that volume's current image; a stop throws away.",
 )
 @click.option("--volatile", is_flag=True, help="Each start begins empty; a stop throws away.")
+@click.option(
+    "--no-snapshots",
+    is_flag=True,
+    help="The VM writes to the current image itself; stops make no revisions.",
+)
 @_READ_ONLY
 @_KEEP
 @_ON_CRASH
@@ -41,6 +50,7 @@ def create_command(
     size: str | None,
     source: str | None,
     volatile: bool,
+    no_snapshots: bool,
     read_only: bool,
     keep: str | None,
     on_crash: str | None,
@@ -61,6 +71,7 @@ def create_command(
         rw=not read_only,
         keep=keep,
         on_crash=on_crash,
+        snapshots=not no_snapshots,
     )
     kind, held = volume.kind, format_size(volume.size or 0)
     session.say(documents.of_volume(volume), f"{volume.id}: created, {kind}, {held}")
@@ -97,9 +108,11 @@ def show_command(session: Session, volume_id: str) -> None:
 @volume_argument()
 @click.argument("settings", metavar="KEY=VALUE…", nargs=-1, required=True)
 def set_command(session: Session, volume_id: str, settings: tuple[str, ...]) -> None:
-    """Change settings: rw=yes|no, keep=POLICY, revisions_to_keep=N, on_crash=resume|commit|revert, source=VM/NAME.
+    """Change settings: rw=yes|no, keep=POLICY, revisions_to_keep=N, on_crash=resume|commit|revert, source=VM/NAME,
+    snapshots=yes|no, label=TEXT (of the current image).
 
-    An empty value (keep=) goes back to the pool's. rw and source change only at rest.
+    An empty value (keep=) goes back to the pool's. rw, source and snapshots change only at rest. A policy that keeps
+    less removes nothing by itself: `prune` does.
     """
     from lifecycle.config import read_setting  # noqa: PLC0415 - keeps --help quick
 
@@ -110,9 +123,32 @@ def set_command(session: Session, volume_id: str, settings: tuple[str, ...]) -> 
             raise click.UsageError(f"{setting!r} is not KEY=VALUE.")
         changes |= read_setting(volume_id, key.strip(), text.strip())
     volume = session.pool[volume_id]
-    volume.configure(**changes)
     lines = [f"{volume.id}: {key} is now {_shown(value)}" for key, value in changes.items()]
-    session.say(documents.of_volume(volume), *lines)
+    if "label" in changes:
+        volume.label(_labelled(volume), changes.pop("label"))
+    if changes:
+        volume.configure(**changes)
+    session.say(documents.of_volume(volume), *lines, *_next_prune(volume, changes))
+
+
+def _labelled(volume: Volume) -> int:
+    """Return the number of the current image, for a label.
+
+    Raises:
+        NoSuchRevision: it has none, or that is the empty image.
+    """
+    current = volume.current
+    if not current:
+        raise NoSuchRevision(volume.id, 0, [one.number for one in volume.revisions])
+    return current
+
+
+def _next_prune(volume: Volume, changes: Mapping[str, Any]) -> list[str]:
+    """Say what a changed policy will remove."""
+    removed = volume.plan().remove if "keep" in changes else ()
+    if not removed:
+        return []
+    return [f"{volume.id}: the next prune removes {', '.join(map(str, sorted(removed)))}"]
 
 
 def _shown(value: object) -> str:

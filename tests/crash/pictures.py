@@ -61,8 +61,9 @@ def _disk(volume: Volume) -> Disk:
             seen(volume, one.number), one.at.isoformat(), one.cause, one.pinned, one.label
         )
         for one in volume.history
+        if not (view.moved and one.current)  # that is the working image
     }
-    if view.config.source is None and view.current == 0:
+    if view.config.source is None and view.current == 0 and not view.moved:
         images[0] = Image(seen(volume))
     working = Path(volume.path)
     return Disk(

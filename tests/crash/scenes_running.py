@@ -11,6 +11,9 @@ from crash.situations import (
     clone_or_import,
     committed,
     created,
+    direct,
+    direct_committed,
+    direct_reverted,
     dirty,
     disposable,
     nothing,
@@ -77,6 +80,21 @@ RUNNING: tuple[Scene, ...] = (
         "started 1=b | w=b",
         volume="ci-43/two",
     ),
+    Scene("start without snapshots", direct, on(start), "created 0=-", "started 0=None | w=-"),
+    Scene(
+        "start without snapshots of what is a revision",
+        direct_reverted,
+        on(start),
+        "reverted 1=a | 1=a",
+        "started 1=a | 1=a | w=a",
+    ),
+    Scene(
+        "start without snapshots or a record",
+        then(adopted, lambda volume: volume.configure(snapshots=False)),
+        on(start),
+        "committed 1=a",
+        "started 1=None | w=a",
+    ),
     # ------------------------------------------------ write, release
     Scene(
         "write",
@@ -93,7 +111,29 @@ RUNNING: tuple[Scene, ...] = (
         "started 2=b | 1=a | w=b",
         "committed 2=b | 1=a",
     ),
+    Scene(
+        "release without snapshots",
+        then(direct_committed, start),
+        on(stop),
+        "started 1=None | w=a",
+        "committed 1=a",
+    ),
     # ------------------------------------------------ commit
+    Scene(
+        "commit without snapshots",
+        then(direct_committed, dirty),
+        on(stop),
+        "dirty 1=None | w=w",
+        "committed 2=w",
+        guest=True,
+    ),
+    Scene(
+        "commit without snapshots what was a revision",
+        then(direct_reverted, dirty),
+        on(stop),
+        "dirty 1=a | 1=a | w=w",
+        "committed 2=w | 1=a",
+    ),
     Scene(
         "commit the first",
         then(created, dirty),

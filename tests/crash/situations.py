@@ -98,6 +98,25 @@ def volatile(pool: Pool) -> Volume:
     return pool.create_volume(ID, STANDARD, save_on_stop=False)
 
 
+def direct(pool: Pool) -> Volume:
+    """Without snapshots: the VM writes to the current image itself."""
+    return pool.create_volume(ID, STANDARD, snapshots=False)
+
+
+def direct_committed(pool: Pool) -> Volume:
+    volume = direct(pool)
+    cycle(volume, b"a")
+    return volume
+
+
+def direct_reverted(pool: Pool) -> Volume:
+    """What is current is a revision too, which the VM must not write to."""
+    volume = direct_committed(pool)
+    volume.revert(0)
+    volume.revert(1)
+    return volume
+
+
 def adopted(pool: Pool) -> Volume:
     """An image that was there before the pool: it has no record."""
     (Path(pool.path) / f"{ID}.img").write_bytes(b"a".ljust(STANDARD, b"\0"))
