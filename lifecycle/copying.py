@@ -8,6 +8,8 @@ import stat
 from collections.abc import Callable, Iterator
 
 from lifecycle import files
+from lifecycle.errors import ForeignFile
+from lifecycle.files import Directory
 
 Progress = Callable[[int, int | None], None]
 """Called during a copy with the bytes gone through and the bytes in all (None if not known)."""
@@ -46,6 +48,18 @@ def copy(source: int, target: int, progress: Progress | None = None) -> int:
     if progress is not None:
         progress(total, total)
     return total
+
+
+def holds_data(directory: Directory, file: str) -> bool:
+    """Tell whether a file holds anything but a hole; what is gone, or no file, holds nothing."""
+    try:
+        fd = directory.open_file(file)
+    except (FileNotFoundError, ForeignFile):
+        return False
+    try:
+        return next(_extents(fd, length(fd) or 0), None) is not None
+    finally:
+        os.close(fd)
 
 
 def length(fd: int) -> int | None:

@@ -193,7 +193,7 @@ class NoReflinks(LifecycleError):
         super().__init__(
             f"{path}: this file system has no reflinks, so every start would copy the whole image."
             " Use a directory on XFS or btrfs; or `lifecycle init --loop SIZE` to embed an XFS here;"
-            " or `lifecycle init --no-setup-check` to accept sparse copies."
+            " or `--no-setup-check` to accept sparse copies."
         )
 
 

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from lifecycle import names
+from lifecycle import copying, names
 from lifecycle import record as records
 from lifecycle.backend import View
 from lifecycle.config import CrashPolicy
@@ -38,6 +38,11 @@ _SECOND = 10**9
 """Nanoseconds."""
 _PLAUSIBLE = 100_000
 """A number up to this in a time is taken for a seal; a real time is so rarely, and then a number is skipped."""
+
+_CHANGED_BESIDE = (
+    "its -cow.img, of the older `file` driver, holds data that its image lacks; start and stop the"
+    " VM once with that driver"
+)
 
 ATTEMPTS = 100
 """How often to read again when a transition went on meanwhile. Each takes microseconds, a transition longer."""
@@ -63,6 +68,7 @@ class Evidence:
         revisions: those on file, 0 too, by number.
         doubles: further files that claim to be a revision of the same number.
         leftovers: temporary files of no worth.
+        changed_beside: whether a `-cow.img` of the older `file` driver holds what the image lacks.
         record: the record; None if there is none or it cannot be read.
         damage: what makes the volume unusable as it is.
         newer: whether a newer version wrote the record, which must then be left as it is.
@@ -74,6 +80,7 @@ class Evidence:
     revisions: Mapping[int, RevisionFile] = field(default_factory=dict)
     doubles: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
+    changed_beside: bool = False
     record: Record | None = None
     damage: str | None = None
     newer: bool = False
@@ -187,6 +194,7 @@ def _gather(directory: Directory, name: str) -> Evidence:
         revisions=revisions,
         doubles=tuple(doubles),
         leftovers=tuple(leftovers),
+        changed_beside=copying.holds_data(directory, name + Kind.COW),
         record=record,
         damage=damage,
         newer=newer,
@@ -251,11 +259,10 @@ def _damage_of_images(evidence: Evidence) -> str | None:
         return None
     if evidence.current is None:
         return f"its current image {evidence.name}.img is missing"
-    return (
-        f"its current image {evidence.name}.img was cut short"
-        if evidence.current.st_size == 0
-        else None
-    )
+    if evidence.current.st_size == 0:
+        return f"its current image {evidence.name}.img was cut short"
+    keeps = evidence.record is None or evidence.record.config.save_on_stop
+    return _CHANGED_BESIDE if evidence.changed_beside and keeps else None
 
 
 def _found_without_record(evidence: Evidence) -> Record:

@@ -22,12 +22,12 @@ _MAX_NAME = 190
 """Bytes. A name of 255, the most a file system takes, less the longest ending that is put behind it."""
 _MAX_ID = 1000
 """Bytes. Well under what the kernel takes as a path (4096), the pool's own path before it included."""
-_RESERVED_ENDINGS = ("-dirty", "-precache", "-import")
+_RESERVED_ENDINGS = ("-dirty", "-precache", "-import", "-cow")
 
 _FILE = re.compile(
     r"(?P<name>.+?)(?:"
     r"\.img\.(?P<number>0|[1-9][0-9]{0,8})@(?P<at>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)"
-    r"|(?P<kind>-dirty\.img|-precache\.img|-import\.img|\.img|\.json)"
+    r"|(?P<kind>-dirty\.img|-precache\.img|-import\.img|-cow\.img|\.img|\.json)"
     r"|(?P<left>(?:(?:-dirty|-precache|-import)?\.img|\.json)~.+)"
     r")",
     re.DOTALL,
@@ -47,6 +47,8 @@ class Kind:
     WORKING = "-dirty.img"
     PRECACHE = "-precache.img"
     IMPORT = "-import.img"
+    COW = "-cow.img"
+    """Changes that the older `file` driver keeps beside the image; never made here."""
     RECORD = ".json"
     REVISION = "revision"
     LEFTOVER = "leftover"
@@ -180,7 +182,7 @@ def _objection(part: str, *, last: bool) -> str | None:
         ),
         (
             last and part.endswith(_RESERVED_ENDINGS),
-            "it ends in -dirty, -precache or -import, as another volume's file would",
+            "it ends in -dirty, -precache, -import or -cow, as another volume's file would",
         ),
         (
             len(part.encode(errors="surrogatepass")) > _MAX_NAME,

@@ -27,6 +27,7 @@ from lifecycle.names import FileName, Kind
 from lifecycle.states import State
 
 _OLD_NAMING = "a revision of the older naming, without a number; left alone"
+_COW = "of the older `file` driver, which keeps changes there; left alone"
 _FOREIGN = "not a file of any volume; left alone"
 
 
@@ -118,6 +119,8 @@ def _of_file(path: str, entry: os.DirEntry[str], directory: Directory) -> Iterat
         yield Finding(path, _OLD_NAMING if old else _FOREIGN, harmful=False)
     elif not stat.S_ISREG(status.st_mode):
         yield Finding(path, "not a regular file, but named as one of a volume", harmful=True)
+    elif parsed.kind == Kind.COW:
+        yield Finding(path, _COW, harmful=False)
     elif not exists(directory, parsed.volume):
         yield Finding(path, _without_volume(parsed), harmful=False)
 

@@ -318,8 +318,8 @@ class VolumeFiles:
     def rescue(self, change: Change) -> None:
         """On the way back from damage, lose nothing.
 
-        A working image is kept as a revision; a record that cannot be read, and what stands in an image's place and is
-        none, beside the new one.
+        A working image is kept as a revision; what cannot be used, be it a record, something in an image's place, or
+        changes beside the image, under a name of its own.
         """
         if change.source is not State.DAMAGED:
             return
@@ -331,6 +331,9 @@ class VolumeFiles:
         for kind, usable in found.items():
             if usable is None:
                 self._put_aside(self.name + kind, change)
+        if self.evidence.changed_beside:
+            self._put_aside(self.name + Kind.COW, change)
+            self.directory.remove(self.name + Kind.COW)
         if self.evidence.working is None:
             return
         number = self.record.next + (change.revision == self.record.next)
@@ -400,7 +403,7 @@ class VolumeFiles:
         revisions = (one.file for one in self.evidence.revisions.values())
         for file in (*revisions, *self.evidence.doubles):
             self.directory.remove(file)
-        for kind in (Kind.PRECACHE, Kind.WORKING, Kind.CURRENT):
+        for kind in (Kind.PRECACHE, Kind.COW, Kind.WORKING, Kind.CURRENT):
             self.directory.remove(self.name + kind)
         self.directory.sync()
         self.directory.remove(self.name + Kind.RECORD)

@@ -70,6 +70,7 @@ BAD_IDS = {
     "ci/": "empty part",
     "ci/root-dirty": "as another volume's file would",
     "ci/root-precache": "as another volume's file would",
+    "ci/root-cow": "as another volume's file would",
     "ci/root-import": "as another volume's file would",
     "ci/root.img.1@2026-01-02T03:04:05Z": "mark revisions and temporary files",
     "ci/root.img~1a2b3c4d": "mark revisions and temporary files",
@@ -94,7 +95,7 @@ BAD_IDS = {
     "ci/" + "x" * 191: "longer than",
 }
 
-COULD_BE_VMS = {"root", "ci/root-dirty", "ci/root-precache", "ci/root-import"}
+COULD_BE_VMS = {"root", "ci/root-dirty", "ci/root-precache", "ci/root-import", "ci/root-cow"}
 """Those that name no volume, but could be VMs."""
 
 WITH_AN_ID: dict[str, Callable[[Pool, str], Any]] = {
