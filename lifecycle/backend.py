@@ -18,7 +18,7 @@ A number is never given twice, whatever crashes and whatever is pruned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -62,7 +62,7 @@ class View:
     rest: State = State.CREATED
     current: int | None = None
     next: int = 1
-    numbers: tuple[int, ...] = ()
+    numbers: Sequence[int] = ()
     size: int | None = None
     begun: int | None = None
     run: tuple[int, int] | None = None

@@ -20,21 +20,26 @@ import contextlib
 import dataclasses
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from lifecycle import copying, events, files, holders, listing, names, tags
 from lifecycle.backend import View
 from lifecycle.change import Change
-from lifecycle.config import VolumeConfig
+from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import (
     InvalidSize,
     Locked,
     NoReflinks,
     NoSuchVolume,
+    Refused,
     Unsupported,
 )
+from lifecycle.evidence import gather
 from lifecycle.files import Directory, Draft
+from lifecycle.flushing import Steps
+from lifecycle.judging import judge
 from lifecycle.names import Kind
 from lifecycle.record import Note, Record
 from lifecycle.reflink_telling import ReflinkTelling
@@ -51,10 +56,34 @@ log = logging.getLogger("lifecycle.backend")
 _READ_ONLY = 0o400
 
 
+class _Held(threading.local):
+    """What this thread holds while it has the locks of VMs.
+
+    Attributes:
+        directories: those of the locked VMs, open.
+        settled: volumes as they were found when their event was planned, by id; no one else can have changed one.
+    """
+
+    def __init__(self) -> None:
+        self.directories: dict[str, Directory] = {}
+        self.settled: dict[str, VolumeFiles] = {}
+
+    def let_go(self, vm: str) -> None:
+        """Forget a VM whose lock is given up."""
+        del self.directories[vm]
+        self.settled = {
+            one: found for one, found in self.settled.items() if one.rpartition("/")[0] != vm
+        }
+
+
 class ReflinkBackend(ReflinkTelling):
     """Volumes as files on a file system with reflinks (XFS, btrfs), or as sparse copies where that was accepted."""
 
     driver: ClassVar[str] = "reflink"
+
+    def __init__(self, path: str, config: PoolConfig) -> None:
+        super().__init__(path, config)
+        self._this_thread = _Held()
 
     def set_up(self) -> None:
         """Check that the directory can be written to, and has reflinks or does without."""
@@ -85,13 +114,37 @@ class ReflinkBackend(ReflinkTelling):
                     raise Locked(vm, self.config.lock_timeout, who)
                 if not self._is_still(vm, directory):
                     continue  # it was removed while we waited
+                self._this_thread.directories[vm] = directory
                 try:
                     yield
                 finally:
+                    self._this_thread.let_go(vm)
                     if create:
                         with contextlib.suppress(OSError):  # an empty directory harms no one
                             self._drop_empty(vm)
                 return
+
+    @contextlib.contextmanager
+    def opened(self, volume_id: str) -> Iterator[VolumeFiles]:
+        """Open one volume's files: where this thread has the VM's lock, by the directory that is open already."""
+        vm, name = names.split_id(volume_id)
+        directory = self._this_thread.directories.get(vm)
+        if directory is None:
+            with super().opened(volume_id) as opened:
+                yield opened
+        else:
+            evidence = gather(directory, name, locked=True)
+            yield VolumeFiles(directory, volume_id, evidence, judge(evidence, self.config.on_crash))
+
+    @contextlib.contextmanager
+    def _acting(self, volume_id: str) -> Iterator[VolumeFiles]:
+        """Open one volume's files to change them: as they were when it was settled, since the VM is locked."""
+        settled = self._this_thread.settled.pop(volume_id, None)
+        if settled is not None:
+            yield settled
+        else:
+            with self.opened(volume_id) as opened:
+                yield opened
 
     def settle(self, volume_id: str) -> View:
         """Write down what the images say, where the record says otherwise."""
@@ -100,6 +153,8 @@ class ReflinkBackend(ReflinkTelling):
                 log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
                 opened.write(opened.record)
                 opened.directory.sync()
+            elif opened.directory is self._this_thread.directories.get(opened.vm):
+                self._this_thread.settled[volume_id] = opened
             return opened.view
 
     def tidy(self, vm: str) -> None:
@@ -115,13 +170,13 @@ class ReflinkBackend(ReflinkTelling):
 
     def configure(self, volume_id: str, config: VolumeConfig) -> None:
         """Write down how the volume is set up."""
-        with self.opened(volume_id) as opened:
+        with self._acting(volume_id) as opened:
             opened.write(dataclasses.replace(opened.record, config=config))
             opened.directory.sync()
 
     def annotate(self, volume_id: str, number: int, change: Callable[[Note], Note]) -> None:
         """Change what is known of an image."""
-        with self.opened(volume_id) as opened:
+        with self._acting(volume_id) as opened:
             note = change(opened.record.note(number))
             opened.write(opened.record.with_note(number, note))
             opened.directory.sync()
@@ -142,7 +197,7 @@ class ReflinkBackend(ReflinkTelling):
     def create(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Make the record, then the empty image: it is the image that makes the volume be."""
         config: VolumeConfig = change.asked["config"]
-        with self.opened(volume.id) as opened:
+        with self._acting(volume.id) as opened:
             opened.clear()
             owns = config.source is None
             with opened.draft() as draft:
@@ -154,61 +209,81 @@ class ReflinkBackend(ReflinkTelling):
                     draft.publish(opened.current)
                     opened.directory.sync()
 
-    def start(self, pool: Pool, *, volume: Volume, change: Change) -> None:
-        """Clone what the volume begins from into a working image; a left-over one is used as it is.
+    def start(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:
+        """Clone what the volume begins from into a working image, or take one that was made ahead.
 
-        Without snapshots the current image itself becomes the working one.
+        A left-over one is used as it is. Without snapshots the current image itself becomes the working one.
         """
-        with self.opened(volume.id) as opened:
+        with self._acting(volume.id) as opened:
             opened.clear()
-            opened.directory.remove(opened.name + Kind.PRECACHE)
             if opened.evidence.working is not None:
                 opened.drop_tags()
                 return
             config = opened.record.config
-            if not config.snapshots and config.rw and opened.take_current(change):
-                opened.directory.sync()
+            direct = not config.snapshots and config.rw
+            if direct and opened.take_current(change):
+                yield [opened.directory]
                 return
-            source = volume.id if config.source is None else config.source
-            origin, number = self.open_current(source)
+            yield from self._begin(pool, opened)
             try:
-                if config.source is not None:
-                    opened.write(dataclasses.replace(opened.record, begun=number))
-                with opened.draft() as draft:
-                    self._clone(pool, origin, draft, source)
-                    self._grow(draft, config)
-                    files.set_mode(draft.fd, files.FILE_MODE if config.rw else _READ_ONLY)
-                    files.set_time(draft.fd, number)
-                    draft.publish(opened.working)
-            finally:
-                os.close(origin)
-            try:
-                opened.directory.sync()
+                yield [opened.directory]
             except OSError:
                 opened.directory.remove(opened.working)  # it has not started
                 raise
 
+    def _begin(self, pool: Pool, opened: VolumeFiles) -> Steps:
+        """Make the working image, named but not durably so."""
+        config = opened.record.config
+        mode = files.FILE_MODE if config.rw else _READ_ONLY
+        if config.source is None:
+            number, current = opened.view.current, opened.evidence.current
+            if number is None or current is None:
+                raise NoSuchVolume(opened.volume_id, self.root)
+            if opened.take_precache(number, current.st_size, mode):
+                return
+            origin = opened.open_current()
+        else:
+            opened.drop_precache()
+            origin, number = self.open_current(config.source)
+            opened.record = dataclasses.replace(opened.record, begun=number)
+        try:
+            with opened.draft() as draft:
+                self._clone(pool, origin, draft, config.source or opened.volume_id)
+                self._grow(draft, config)
+                files.set_mode(draft.fd, mode)
+                files.set_time(draft.fd, number)
+                if config.source is None:
+                    yield [draft.fd]
+                else:
+                    with opened.ready(opened.record) as record:
+                        yield [draft.fd, record.fd]
+                draft.give_name(opened.working)
+        finally:
+            os.close(origin)
+
     def write(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Nothing: the VM wrote."""
 
-    def release(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+    def release(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
         """Drop the working image."""
-        with self.opened(volume.id) as opened:
+        with self._acting(volume.id) as opened:
+            if opened.is_written_meanwhile():
+                reason = "it was written to this very moment; stop it again"
+                raise Refused(volume.id, change.source, change.event, reason)
             if opened.view.moved:
                 opened.give_back()
             else:
                 opened.directory.remove(opened.working)
-            opened.directory.sync()
+            yield [opened.directory]
 
-    def commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+    def commit(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
         """Make the working image durable, then current."""
-        with self.opened(volume.id) as opened:
-            opened.finish_working(change)
-            opened.promote(opened.working, change)
+        with self._acting(volume.id) as opened, opened.finishing(change) as unflushed:
+            yield from opened.promote(opened.working, change, unflushed)
 
     def checkpoint(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Reserve the number, then clone the working image to the revision's name."""
-        with self.opened(volume.id) as opened:
+        with self._acting(volume.id) as opened:
             number = revision_of(change)
             record = opened.record.with_note(number, Note(cause=change.cause))
             opened.write(dataclasses.replace(record, next=number + 1))
@@ -223,18 +298,18 @@ class ReflinkBackend(ReflinkTelling):
                 os.close(origin)
             opened.directory.sync()
 
-    def revert(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+    def revert(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
         """Drop the working image; or make an earlier revision current, keeping what is current as one."""
-        with self.opened(volume.id) as opened:
+        with self._acting(volume.id) as opened:
             if change.source in RUNNING:
-                opened.throw_away()
+                yield from opened.throw_away()
             else:
                 opened.go_back(change)
 
     def resize(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Resize the working image, or the empty one, or make a current image of another size."""
         size: int = change.asked["size"]
-        with self.opened(volume.id) as opened:
+        with self._acting(volume.id) as opened:
             if change.source in RUNNING:
                 opened.resize_working(size)
             elif change.revision is None:
@@ -250,7 +325,7 @@ class ReflinkBackend(ReflinkTelling):
         """Read the content into a new image, then make it current."""
         content: int = change.asked["content"]
         name = change.asked["name"]
-        with self.opened(volume.id) as opened, opened.draft() as draft:
+        with self._acting(volume.id) as opened, opened.draft() as draft:
             if files.reflink(content, draft.fd):
                 log.info("reflinked %r to %r", name, volume.id)
             else:
@@ -265,13 +340,13 @@ class ReflinkBackend(ReflinkTelling):
 
     def remove(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Remove the volume's files, and the VM's directory if nothing else is in it."""
-        with self.opened(volume.id) as opened:
+        with self._acting(volume.id) as opened:
             opened.remove()
         self._drop_empty(names.split_id(volume.id)[0])
 
     def prune(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Remove the revision's name; what the record says of it goes with the next commit."""
-        with self.opened(volume.id) as opened:
+        with self._acting(volume.id) as opened:
             opened.directory.remove(opened.revision_file(revision_of(change)))
             opened.directory.sync()
 

@@ -124,6 +124,8 @@ class Directory:
 
     def entries(self) -> list[os.DirEntry[str]]:
         """Return what is in the directory, in no order."""
+        # btrfs lists what was there when the directory was opened or last rewound
+        os.lseek(self.fd, 0, os.SEEK_SET)
         with os.scandir(self.fd) as found:
             return list(found)
 
@@ -160,8 +162,11 @@ class Directory:
 
     def read(self, name: str, limit: int) -> bytes:
         """Return a small file's content, at most `limit` bytes and one more."""
-        with os.fdopen(self.open_file(name), "rb") as file:
-            return file.read(limit + 1)
+        fd = self.open_file(name)
+        try:
+            return os.read(fd, min(os.fstat(fd).st_size, limit) + 1)
+        finally:
+            os.close(fd)
 
     # ------------------------------------------------------------ changing
 
@@ -178,6 +183,14 @@ class Directory:
         """Rename a file, over what bears the new name."""
         os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         log.info("renamed %r to %r", self._at(old), self._at(new))
+
+    def set_mode(self, name: str, mode: int) -> None:
+        """Set a file's permissions."""
+        fd = self.open_file(name)
+        try:
+            set_mode(fd, mode)
+        finally:
+            os.close(fd)
 
     def remove(self, name: str) -> bool:
         """Remove a name; return whether it was there."""
@@ -219,11 +232,12 @@ class Directory:
     def write(self, name: str, content: bytes) -> None:
         """Replace a small file's content in one step: a reader sees the old or the new, never a part."""
         with self.staged(name, content) as draft:
+            sync_content(draft.fd)
             draft.replace(name)
 
     @contextlib.contextmanager
     def staged(self, name: str, content: bytes) -> Iterator[Draft]:
-        """Write a small file's new content beside it; within the block only a rename is left to be done.
+        """Write a small file's new content beside it; within the block it is to be flushed, and then put in its place.
 
         So what may want room is over before the step that must not be left half done.
         """
@@ -283,27 +297,31 @@ class Draft:
             FileExistsError: the name is taken.
         """
         sync_content(self.fd)
-        self._name(name)
+        self.give_name(name)
 
     def replace(self, name: str) -> None:
-        """Make the content durable, then let it replace what bears the name."""
-        self.stage(name)
+        """Let it replace what bears the name. What was not staged is made durable first."""
+        if not self._staged:
+            sync_content(self.fd)
+            self.stage(name)
         if self._temporary is not None:
             self._directory.rename(self._temporary, name)
             self._temporary = None
 
     def stage(self, name: str) -> None:
-        """Make the content durable, under a temporary name; `replace` only renames it then."""
-        if self._staged:
-            return
-        sync_content(self.fd)
+        """Give it a temporary name; once the caller has made it durable, `replace` only renames it."""
         if self._temporary is None:
             temporary = temporary_name(name)
-            self._name(temporary)
+            self.give_name(temporary)
             self._temporary = temporary
         self._staged = True
 
-    def _name(self, name: str) -> None:
+    def give_name(self, name: str) -> None:
+        """Give it a name; the content must be durable by now, or the name one that a crash may leave behind.
+
+        Raises:
+            FileExistsError: the name is taken.
+        """
         source = self._temporary or f"/proc/self/fd/{self.fd}"
         directory = self._directory
         # with a directory's descriptor Python calls linkat(), which can follow the link in /proc

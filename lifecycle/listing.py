@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from lifecycle import names
 from lifecycle.config import CrashPolicy
 from lifecycle.errors import InvalidName
-from lifecycle.evidence import gather, judge
+from lifecycle.evidence import gather
 from lifecycle.files import Directory
+from lifecycle.judging import judge
 from lifecycle.states import State
 
 

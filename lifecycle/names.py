@@ -32,6 +32,7 @@ _FILE = re.compile(
     r")",
     re.DOTALL,
 )
+_REVISION = re.compile(r"\.img\.(0|[1-9][0-9]{0,8})@(.{20})")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's categories of characters that control, break lines, or cannot be shown."""
 _TIME = re.compile(
@@ -84,6 +85,13 @@ def parse_file(name: str) -> FileName | None:
     if at is None:
         return None
     return FileName(match["name"], Kind.REVISION, int(match["number"]), at)
+
+
+def parse_revision(ending: str) -> tuple[int, datetime] | None:
+    """Take apart what follows a volume's NAME in the name of a revision's file; None if it is none's."""
+    match = _REVISION.fullmatch(ending)
+    at = parse_time(match[2]) if match else None
+    return None if match is None or at is None else (int(match[1]), at)
 
 
 def is_old_revision(name: str) -> bool:

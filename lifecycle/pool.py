@@ -267,15 +267,15 @@ class Pool:
         """
         return VM(self, name)
 
-    def policy_of(self, volume: Volume) -> Policy:
-        """Return the retention policy in force for a volume.
+    def policy_for(self, config: VolumeConfig) -> Policy:
+        """Return the retention policy in force for a volume that is set up like this.
 
         Raises:
             InvalidPolicy: it names a plugin that is not installed, or refused to be used.
         """
         from lifecycle import policies  # noqa: PLC0415 - not needed by a start
 
-        return policies.parse(volume.config.keep or self.config.keep, self.config.timezone)
+        return policies.parse(config.keep or self.config.keep, self.config.timezone)
 
     def capacity(self) -> Capacity:
         """Return what the pool has room for."""

@@ -17,8 +17,9 @@ from lifecycle.backend import Capacity, Finding, View
 from lifecycle.change import Revision
 from lifecycle.config import PoolConfig
 from lifecycle.errors import Holder, NoSuchRevision, NoSuchVolume, Refused, storage
-from lifecycle.evidence import ATTEMPTS, gather, judge
+from lifecycle.evidence import ATTEMPTS, gather
 from lifecycle.files import Directory
+from lifecycle.judging import judge
 from lifecycle.names import Kind
 from lifecycle.states import State
 from lifecycle.volume_files import VolumeFiles

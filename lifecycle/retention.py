@@ -43,7 +43,7 @@ def prune(volume: Volume) -> Plan:
     What a subscriber of `pruning` objects to stays, until the next time.
     """
     view = volume.require(volume.pool.settle(volume.id))
-    plan = volume.plan()
+    plan = volume.pool.policy_for(view.config).plan(volume.revisions, names.now())
     for number in plan.remove:
         try:
             _remove(volume, Change("prune", view.state, view.state, names.now(), None, number))

@@ -1,7 +1,8 @@
 """Several volumes at once, of any VMs and pools: all of them start, or stop, or none does.
 
 All are checked and announced before the first one is done, so a refusal or a veto comes before anything has happened.
-What fails after that is the file system: a start is then taken back; of a stop, the rest keep running.
+What fails after that is the file system: a start is then taken back; of a stop, those it failed for keep running. All
+wait for the disk together (flushing.py), so many cost hardly more than one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from lifecycle import planning, room
+from lifecycle import flushing, planning, room
 from lifecycle.change import Change
 from lifecycle.errors import LifecycleError, Refused
 from lifecycle.states import AT_REST, Event
@@ -53,8 +54,7 @@ def start(volumes: Iterable[Volume], *, by: str | None = None) -> Outcome:
             transition.announce()
         started: list[Transition] = []
         try:
-            for transition in transitions:
-                transition.run()
+            for transition in _done(transitions):
                 started.append(transition)
                 if by is not None:
                     transition.volume.tag(STARTED_BY, f"{_boot()} {by}")
@@ -67,8 +67,8 @@ def start(volumes: Iterable[Volume], *, by: str | None = None) -> Outcome:
 def stop(volumes: Iterable[Volume], *, discard: bool = False, reason: str | None = None) -> Outcome:
     """Stop all of these volumes, each as its kind says; durable when this returns.
 
-    A refusal or a veto leaves all running. Should the file system fail half-way, the rest keep running, with what was
-    written; stop those again.
+    A refusal or a veto leaves all running. Should the file system fail for some, those keep running, with what was
+    written; stop them again.
 
     Args:
         volumes: of any pools, all running.
@@ -89,9 +89,25 @@ def run(transitions: Sequence[Transition]) -> Outcome:
     """Announce all, then run all: an objection to one stops all before anything has happened."""
     for transition in transitions:
         transition.announce()
-    for transition in transitions:
-        transition.run()
+    for _transition in _done(transitions):
+        pass
     return outcome_of(transitions)
+
+
+def _done(transitions: Sequence[Transition]) -> Iterator[Transition]:
+    """Do all that was announced, sharing each wait for the disk, and yield those that are done.
+
+    Raises:
+        LifecycleError: in the end, the first failure of any.
+    """
+    failures = flushing.take_all([transition.act() for transition in transitions])
+    for transition, failure in zip(transitions, failures, strict=True):
+        if failure is None:
+            transition.run()
+            yield transition
+    for failure in failures:
+        if failure is not None:
+            raise failure
 
 
 def outcome_of(transitions: Sequence[Transition]) -> Outcome:

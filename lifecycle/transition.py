@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from transitions import EventData, MachineError
 
-from lifecycle import events, names
+from lifecycle import events, flushing, names
 from lifecycle.change import Change
 from lifecycle.errors import InUse, Refused, Vetoed, storage
+from lifecycle.flushing import Steps
 from lifecycle.states import RULEBOOK, Event, State, allowed, dest_of, holds, rules_for, why_not
 
 if TYPE_CHECKING:
@@ -34,7 +35,17 @@ class Transition:
         change: what the signals carry; None until the dest is known.
     """
 
-    __slots__ = ("_asked", "_reason", "_revision", "_state", "change", "event", "facts", "volume")
+    __slots__ = (
+        "_asked",
+        "_has_acted",
+        "_reason",
+        "_revision",
+        "_state",
+        "change",
+        "event",
+        "facts",
+        "volume",
+    )
 
     def __init__(
         self,
@@ -55,6 +66,7 @@ class Transition:
         self._revision = revision
         self._reason = reason
         self._asked = asked or {}
+        self._has_acted = False
 
     def announce(self) -> None:
         """Check that the event is allowed, and send its `-ing` signal; `run` will not send it again.
@@ -68,6 +80,19 @@ class Transition:
         if fitting[0].unused:
             self._require_unused()
         self._send_announcement(fitting[0].dest or self._state)
+
+    def act(self) -> Steps:
+        """Do what was announced, ahead of `run`, which then only completes the transition: for many at once.
+
+        Yields what must be durable before the next step.
+
+        Raises:
+            StorageFailed, LifecycleError: as in `run`.
+        """
+        if self.change is None:
+            raise ValueError("a transition is announced before it is done")
+        yield from steps(self.volume, self.change)
+        self._has_acted = True
 
     def run(self) -> Change:
         """Let the event happen; return what happened.
@@ -120,7 +145,7 @@ class Transition:
         self.change = change
 
     def _act(self, _data: EventData) -> None:
-        if self.change is not None:
+        if self.change is not None and not self._has_acted:
             act(self.volume, self.change)
 
     def _report(self, _data: EventData) -> None:
@@ -144,16 +169,26 @@ def announce(volume: Volume, change: Change) -> None:
 
 
 def act(volume: Volume, change: Change) -> None:
-    """Send the imperative signal of the change's event; if the backend fails, `failed` too.
+    """Send the imperative signal of the change's event and see it done durably; if the backend fails, `failed` too.
 
     Raises:
         StorageFailed: the file system failed.
         LifecycleError: the backend could not do it for another reason.
     """
+    flushing.take(steps(volume, change))
+
+
+def steps(volume: Volume, change: Change) -> Steps:
+    """Do as `act`, but yield what must be durable before the next step instead of making it so.
+
+    A backend's subscriber may do all at once and return None, or return such steps itself.
+    """
     pool = volume.pool
     try:
         with storage(volume.id, change.event):
-            events.EVENTS[change.event].done.send(pool, volume=volume, change=change)
+            told = events.EVENTS[change.event].done.send(pool, volume=volume, change=change)
+            for _subscriber, own_steps in told:
+                yield from own_steps or ()
     except Exception as error:
         events.tell(events.failed, pool, volume=volume, change=change, error=error)
         raise

@@ -11,17 +11,9 @@ from lifecycle import config as settings
 from lifecycle import names
 from lifecycle.backend import Finding
 from lifecycle.config import CrashPolicy
-from lifecycle.evidence import (
-    ATTEMPTS,
-    Evidence,
-    Judgement,
-    gather,
-    judge,
-    leftover_files,
-    marks,
-    seal,
-)
+from lifecycle.evidence import ATTEMPTS, Evidence, gather, marks
 from lifecycle.files import Directory
+from lifecycle.judging import Judgement, judge, leftover_files, seal
 from lifecycle.listing import exists, vms_below, volumes_in
 from lifecycle.names import FileName, Kind
 from lifecycle.states import State

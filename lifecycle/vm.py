@@ -53,7 +53,7 @@ class VM:
         """Stop all volumes that run, each as its kind says; durable when this returns.
 
         All are checked and announced before the first one stops, so a refusal or a veto leaves all running. Should
-        the file system fail half-way, the rest keep running, with what was written; stop again.
+        the file system fail for some, those keep running, with what was written; stop again.
 
         Args:
             discard: throw away what was written, even by those that are saved on stop.

@@ -227,7 +227,7 @@ class Volume(VolumeTelling):
         Raises:
             InvalidPolicy: the policy names a plugin that is not installed, or refused to be used.
         """
-        return self.pool.policy_of(self).plan(self.revisions, names.now())
+        return self.pool.policy_for(self.config).plan(self.revisions, names.now())
 
     def prune(self) -> Plan:
         """Remove what retention does not keep; return its plan. Durable when this returns.

@@ -20,18 +20,20 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
-from lifecycle import files, holders, names, tags
+from lifecycle import files, flushing, holders, names, tags
 from lifecycle import record as records
-from lifecycle.change import Change, Revision
-from lifecycle.errors import ForeignFile, InUse, InvalidSize, NoSuchRevision, Unsupported
-from lifecycle.evidence import Evidence, Judgement, leftover_files, seal
-from lifecycle.files import Directory, Draft
+from lifecycle.change import Change
+from lifecycle.errors import ForeignFile, InUse, InvalidSize, Unsupported
+from lifecycle.files import Draft
+from lifecycle.flushing import Steps, Unflushed
+from lifecycle.judging import leftover_files, seal
 from lifecycle.names import Kind
 from lifecycle.record import CRASH, Note, Record
 from lifecycle.sizes import SECTOR
 from lifecycle.states import State
+from lifecycle.volume_images import VolumeImages
 
 log = logging.getLogger("lifecycle.backend")
 
@@ -39,62 +41,16 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TOO_LARGE = frozenset({errno.EFBIG, errno.EINVAL})
 
 
-class VolumeFiles:
-    """One volume's files.
+class VolumeFiles(VolumeImages):
+    """One volume's files, to be changed."""
 
-    Attributes:
-        directory: the VM's, open.
-        volume_id: the volume's id.
-        name: its NAME.
-        evidence: what was found.
-        view: what that means.
-        record: the record as it should be, and after `write` as it is.
-        findings: what a crash left half done, in words.
-    """
+    __slots__ = ()
 
-    __slots__ = ("directory", "evidence", "findings", "name", "record", "view", "volume_id")
+    # ------------------------------------------------------------ steps
 
-    def __init__(
-        self, directory: Directory, volume_id: str, evidence: Evidence, judged: Judgement
-    ) -> None:
-        self.directory = directory
-        self.volume_id = volume_id
-        self.name = evidence.name
-        self.evidence = evidence
-        self.view = judged.view
-        self.record = judged.record
-        self.findings = judged.findings
-
-    @property
-    def current(self) -> str:
-        """The current image's file name."""
-        return self.name + Kind.CURRENT
-
-    @property
-    def working(self) -> str:
-        """The working image's file name."""
-        return self.name + Kind.WORKING
-
-    def open_current(self) -> int:
-        """Open the current image for reading and return the descriptor, the caller's to close."""
-        return self.directory.open_file(self.current)
-
-    def open_image(self, number: int | None) -> int:
-        """Open the current image or a revision for reading and return the descriptor, the caller's to close.
-
-        Raises:
-            NoSuchRevision: there is none of that number.
-            FileNotFoundError: it was removed, or another image became current, since this was opened.
-        """
-        if number is None:
-            return self.open_current()
-        if number != self.view.current or self.evidence.current is None:
-            return self.directory.open_file(self.revision_file(number))
-        fd = self.open_current()
-        if os.fstat(fd).st_ino != self.evidence.current.st_ino:
-            os.close(fd)
-            raise FileNotFoundError(errno.ENOENT, "another image became current", self.current)
-        return fd
+    def draft(self) -> Draft:
+        """Return a new image, without a name yet."""
+        return self.directory.draft(self.current)
 
     def _open_own_working(self, *, writable: bool = False) -> int:
         """Open the working image to change it.
@@ -109,69 +65,21 @@ class VolumeFiles:
             )
         return self.directory.open_file(self.working, writable=writable)
 
-    def open_working(self) -> int:
-        """Open the working image for reading and return the descriptor, the caller's to close."""
-        return self.directory.open_file(self.working)
-
-    def draft(self) -> Draft:
-        """Return a new image, without a name yet."""
-        return self.directory.draft(self.current)
-
-    def revision_file(self, number: int) -> str:
-        """Return the name of the revision's file.
-
-        Raises:
-            NoSuchRevision: there is none of that number.
-        """
-        found = self.evidence.revisions.get(number)
-        if found is None:
-            raise NoSuchRevision(self.volume_id, number, self.view.numbers)
-        return found.file
-
-    def revision(self, number: int) -> Revision:
-        """Return what there is to know of a revision, or of the current image."""
-        note = self.record.note(number)
-        if number in self.view.numbers:
-            at: datetime | None = self.evidence.revisions[number].at
-            status = self.directory.stat(self.revision_file(number))
-            if status is None:
-                raise FileNotFoundError(errno.ENOENT, "it was removed", self.revision_file(number))
-        else:
-            at = self.record.at
-            status = self.evidence.working if self.view.moved else self.evidence.current
-        return Revision(
-            number=number,
-            at=at or datetime.fromtimestamp(0, UTC),
-            cause=note.cause,
-            size=None if status is None else status.st_size,
-            pinned=note.pinned,
-            label=note.label,
-            current=number == self.view.current,
-        )
-
-    def images(self) -> list[os.stat_result]:
-        """Return the status of every image there is, a file with two names twice."""
-        found = [self.evidence.current, self.evidence.working]
-        found += [self.directory.stat(one.file) for one in self.evidence.revisions.values()]
-        return [one for one in found if one is not None]
-
-    # ------------------------------------------------------------ steps
-
     def write(self, record: Record) -> None:
         """Replace the record; durable when the directory is synced."""
-        with self._ready(record):
-            pass
+        with self.ready(record) as draft:
+            files.sync_content(draft.fd)
 
     @contextlib.contextmanager
-    def _ready(self, record: Record) -> Iterator[None]:
-        """Have the new record ready before the block, and in its place after it.
+    def ready(self, record: Record) -> Iterator[Draft]:
+        """Have the new record ready before the block, which makes it durable, and in its place after it.
 
-        The block holds a commit point. What comes after that must not fail for want of room, or what has happened
+        The block may hold a commit point. What comes after that must not fail for want of room, or what has happened
         would be reported as failed; a rename wants none.
         """
         file = self.name + Kind.RECORD
         with self.directory.staged(file, records.write(record)) as draft:
-            yield
+            yield draft
             draft.replace(file)
         self.record = record
 
@@ -180,8 +88,14 @@ class VolumeFiles:
         for file in leftover_files(self.evidence):
             self.directory.remove(file)
 
-    def promote(self, image: str, change: Change) -> None:
-        """Make a durable image current, as number `change.revision`; what was current becomes a revision."""
+    def promote(self, image: str, change: Change, unflushed: Unflushed = ()) -> Steps:
+        """Make an image current, as number `change.revision`; what was current becomes a revision.
+
+        Args:
+            image: the image's file.
+            change: what makes it current.
+            unflushed: what must be durable first.
+        """
         number, note = revision_of(change), Note(cause=change.cause)
         if self.record.note(number) != note:
             # written before, so that it is known even if a crash comes between the rename and the record
@@ -192,11 +106,40 @@ class VolumeFiles:
             at=change.at,
             next=max(self.record.next, number + 1),
             rest=State.COMMITTED,
-        ).with_notes_on({*self.evidence.revisions, self.view.current}, above=number)
-        with self._ready(record):
+        )
+        if record.notes:
+            kept = {*self.evidence.revisions, self.view.current}
+            record = record.with_notes_on(kept, above=number)
+        with self.ready(record) as draft:
+            yield [*unflushed, draft.fd]
+            self.drop_precache()
             self._keep_current(change)
             self.directory.rename(image, self.current)
-        self.directory.sync()
+        yield [self.directory]
+
+    def take_precache(self, number: int, size: int, mode: int) -> bool:
+        """Let the working image made ahead be the working one, if it is fresh; else remove it.
+
+        Args:
+            number: that of the image which the start begins from.
+            size: bytes of it.
+            mode: the permissions that the working image gets.
+        """
+        if not self.evidence.precache:
+            return False
+        status = self.directory.stat(self.name + Kind.PRECACHE)
+        if status is None or not _is_fresh(status, number, size):
+            self.directory.remove(self.name + Kind.PRECACHE)
+            return False
+        if stat.S_IMODE(status.st_mode) != mode:
+            self.directory.set_mode(self.name + Kind.PRECACHE, mode)
+        self.directory.rename(self.name + Kind.PRECACHE, self.working)
+        return True
+
+    def drop_precache(self) -> None:
+        """Remove the working image made ahead: it is of what is no longer current, or soon will be."""
+        if self.evidence.precache:
+            self.directory.remove(self.name + Kind.PRECACHE)
 
     def promote_draft(self, draft: Draft, change: Change) -> None:
         """Make a new image current, by way of a name of its own."""
@@ -205,7 +148,7 @@ class VolumeFiles:
         put_seal(draft.fd, change)
         draft.publish(image)
         self.rescue(change)
-        self.promote(image, change)
+        flushing.take(self.promote(image, change))
 
     def go_back(self, change: Change) -> None:
         """Make revision `change.revision` (0: the empty image) current; what was current becomes a revision."""
@@ -213,10 +156,11 @@ class VolumeFiles:
         number, file, at = revision_of(change), None, self.record.at
         if number != self.view.current:
             file, at = self._file_to_go_back_to(number, change)
-        with self._ready(
-            dataclasses.replace(self.record, current=number, at=at, rest=State.REVERTED)
-        ):
+        record = dataclasses.replace(self.record, current=number, at=at, rest=State.REVERTED)
+        with self.ready(record) as draft:
+            files.sync_content(draft.fd)
             if file is not None:
+                self.drop_precache()
                 self._keep_current(change)
                 self.directory.replace_by_link(file, self.current)
         self.directory.sync()
@@ -247,6 +191,11 @@ class VolumeFiles:
             os.close(fd)
         return True
 
+    def is_written_meanwhile(self) -> bool:
+        """Tell whether the working image is no longer as it was found: its VM's last write came since then."""
+        found, now = self.evidence.working, self.directory.stat(self.working)
+        return found is not None and now is not None and found.st_mtime_ns != now.st_mtime_ns
+
     def give_back(self) -> None:
         """Let the working image, which no one wrote to, be the current one again, as it was before the start."""
         self.directory.rename(self.working, self.current)
@@ -260,17 +209,18 @@ class VolumeFiles:
             files.set_time(fd, seal(self.record.current, at))
             files.sync_content(fd)
 
-    def throw_away(self) -> None:
+    def throw_away(self) -> Steps:
         """Remove the working image, which the volume then rests without."""
         record = dataclasses.replace(self.record, rest=State.REVERTED)
         try:
-            self.write(record)
+            with self.ready(record) as draft:
+                yield [draft.fd]
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
             self._throw_away_on_full_disk(record)
         self.directory.remove(self.working)
-        self.directory.sync()
+        yield [self.directory]
 
     def _throw_away_on_full_disk(self, record: Record) -> None:
         """Remove the working image before the record is written: it is this that makes room for it."""
@@ -341,7 +291,8 @@ class VolumeFiles:
         if self.evidence.record is not None:
             self.write(record)
         self.record = dataclasses.replace(record, next=number + 1)
-        self.finish_working(dataclasses.replace(change, revision=number))
+        with self.finishing(dataclasses.replace(change, revision=number)) as unflushed:
+            flushing.flush(unflushed)
         self.directory.rename(self.working, names.revision_file(self.name, number, change.at))
 
     def _put_aside(self, file: str, change: Change) -> None:
@@ -357,12 +308,13 @@ class VolumeFiles:
         with contextlib.suppress(FileExistsError):
             self.directory.link(file, aside)
 
-    def finish_working(self, change: Change) -> None:
-        """Seal the working image, and make what was written to it durable, whoever wrote it."""
+    @contextlib.contextmanager
+    def finishing(self, change: Change) -> Iterator[Unflushed]:
+        """Seal the working image; the block makes it durable, with all that was written to it, whoever wrote it."""
         fd = self._open_own_working()
         try:
             put_seal(fd, change)
-            files.sync_content(fd)
+            yield [fd]
         finally:
             os.close(fd)
 
@@ -378,6 +330,7 @@ class VolumeFiles:
     def resize_empty(self, size: int, change: Change) -> None:
         """Give a volume that holds nothing yet, or nothing of its own, another size (bytes)."""
         if self.evidence.current is not None:
+            self.drop_precache()
             with self.draft() as draft:
                 truncate(draft.fd, size)
                 files.set_time(draft.fd, seal(0, self.record.at or change.at))
@@ -401,13 +354,22 @@ class VolumeFiles:
         """Remove all images, the current one last, and then the record: without images there is no volume."""
         self.clear()
         revisions = (one.file for one in self.evidence.revisions.values())
-        for file in (*revisions, *self.evidence.doubles):
+        for file in (*revisions, *self.evidence.revisions.doubles):
             self.directory.remove(file)
         for kind in (Kind.PRECACHE, Kind.COW, Kind.WORKING, Kind.CURRENT):
             self.directory.remove(self.name + kind)
         self.directory.sync()
         self.directory.remove(self.name + Kind.RECORD)
         self.directory.sync()
+
+
+def _is_fresh(status: os.stat_result, number: int, size: int) -> bool:
+    """Tell whether this is an unwritten image made from that number."""
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_nlink == 1
+        and (status.st_mtime_ns, status.st_size) == (number, size)
+    )
 
 
 def revision_of(change: Change) -> int:

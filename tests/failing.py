@@ -32,10 +32,10 @@ def backend_fails(
         if getattr(receiver, "__self__", None) is pool.backend
     )
 
-    def act(sender: Pool, *, volume: Volume, change: Any) -> None:
+    def act(sender: Pool, *, volume: Volume, change: Any) -> Any:
         if only in {None, volume.id}:
             raise error()
-        real(sender, volume=volume, change=change)
+        return real(sender, volume=volume, change=change)
 
     done.disconnect(real, sender=pool)
     done.connect(act, sender=pool)

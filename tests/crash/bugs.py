@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
-from lifecycle import evidence, files, names, volume_files
+from lifecycle import evidence, files, judging, names, volume_files
 from lifecycle.backend_reflink import ReflinkBackend
-from lifecycle.evidence import leftover_files
 from lifecycle.files import Directory
+from lifecycle.judging import leftover_files
 from lifecycle.names import Kind
 from lifecycle.states import State
 from lifecycle.volume_files import VolumeFiles
@@ -54,7 +54,7 @@ def names_are_not_synced() -> Patched:
 
 
 def guest_is_not_synced() -> Patched:
-    return mock.patch.object(VolumeFiles, "finish_working", _nothing)
+    return mock.patch.object(VolumeFiles, "finishing", return_value=nullcontext(()))
 
 
 @contextmanager
@@ -62,10 +62,10 @@ def prunes_first() -> Iterator[None]:
     """What retention will not keep is removed before the commit point."""
     real = VolumeFiles.promote
 
-    def promote(self: VolumeFiles, image: str, change: Any) -> None:
+    def promote(self: VolumeFiles, image: str, change: Any, unflushed: Any = ()) -> Any:
         for number in self.view.numbers[:1]:
             self.directory.remove(self.revision_file(number))
-        real(self, image, change)
+        return real(self, image, change, unflushed)
 
     with mock.patch.object(VolumeFiles, "promote", promote):
         yield
@@ -87,7 +87,7 @@ def records_first() -> Iterator[None]:
     """The record says what the images do not say yet."""
     real = VolumeFiles.promote
 
-    def promote(self: VolumeFiles, image: str, change: Any) -> None:
+    def promote(self: VolumeFiles, image: str, change: Any, unflushed: Any = ()) -> Any:
         record = self.record
         number = change.revision
         self.write(
@@ -96,7 +96,7 @@ def records_first() -> Iterator[None]:
             )
         )
         self.record = record
-        real(self, image, change)
+        return real(self, image, change, unflushed)
 
     with mock.patch.object(VolumeFiles, "promote", promote):
         yield
@@ -112,8 +112,8 @@ def gives_numbers_again() -> Iterator[None]:
     """The next number is the one above the highest that is on file."""
     real = evidence.gather
 
-    def gather(directory: Directory, name: str) -> evidence.Evidence:
-        found = real(directory, name)
+    def gather(directory: Directory, name: str, **how: bool) -> evidence.Evidence:
+        found = real(directory, name, **how)
         if found.record is None or found.record.current is None:
             return found
         highest = max([*found.revisions, found.record.current])
@@ -121,7 +121,10 @@ def gives_numbers_again() -> Iterator[None]:
             found, record=dataclasses.replace(found.record, next=highest + 1)
         )
 
-    with mock.patch("lifecycle.reflink_telling.gather", gather):
+    with (
+        mock.patch("lifecycle.reflink_telling.gather", gather),
+        mock.patch("lifecycle.backend_reflink.gather", gather),
+    ):
         yield
 
 
@@ -131,7 +134,7 @@ def writes_in_place() -> Iterator[None]:
 
     class InPlace:
         def __init__(self, directory: Directory, content: bytes) -> None:
-            self.directory, self.content = directory, content
+            self.directory, self.content, self.fd = directory, content, directory.fd
 
         def replace(self, name: str) -> None:
             flags = files.os.O_RDWR | files.os.O_CREAT
@@ -163,19 +166,19 @@ def leaves_things_behind() -> Iterator[None]:
 @contextmanager
 def images_do_not_decide() -> Iterator[None]:
     """The record is believed, whatever the images say."""
-    with mock.patch.object(evidence, "_settled", lambda _found, record: (record, ())):
+    with mock.patch.object(judging, "_settled", lambda _found, record: (record, ())):
         yield
 
 
 @contextmanager
 def forgets_notes() -> Iterator[None]:
     """A commit loses what was noted of other revisions."""
-    real = VolumeFiles.write
+    real = VolumeFiles.ready
 
-    def write(self: VolumeFiles, record: Any) -> None:
-        real(self, dataclasses.replace(record, notes=MappingProxyType({})))
+    def ready(self: VolumeFiles, record: Any) -> Any:
+        return real(self, dataclasses.replace(record, notes=MappingProxyType({})))
 
-    with mock.patch.object(VolumeFiles, "write", write):
+    with mock.patch.object(VolumeFiles, "ready", ready):
         yield
 
 

@@ -1,0 +1,310 @@
+"""What the evidence means: which state a volume is in, and what a crash left half done.
+
+How this works. `judge` is a pure function from what was found of a volume (evidence.py) to its `View` and to the
+record as it should be. The images decide, the record explains. A crash can fall between the one rename that makes an
+image current and the writing of the record, so:
+
+- the current image is the same file as revision N: current is N (a revert happened, if the record says otherwise);
+- the current image is no revision, but the number that the record calls current is on file as one: the image is
+  new, a commit happened, and its number is the one the record gives next;
+- else the record is right.
+
+Modification times speak too, since the kernel sets a real one at any write. The working image bears the number of the
+image it was cloned from, in nanoseconds since 1970, until someone writes to it: so "written?" is one comparison. Every
+other image is sealed with the moment it was made and, in the nanoseconds, its number: so an image that was changed in
+place can be told, and one whose record is lost still knows its number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from lifecycle.backend import View
+from lifecycle.config import CrashPolicy
+from lifecycle.evidence import Evidence
+from lifecycle.names import Kind
+from lifecycle.record import CRASH, Record
+from lifecycle.states import State
+
+_SECOND = 10**9
+"""Nanoseconds."""
+_PLAUSIBLE = 100_000
+"""A number up to this in a time is taken for a seal; a real time is so rarely, and then a number is skipped."""
+
+_CHANGED_BESIDE = (
+    "its -cow.img, of the older `file` driver, holds data that its image lacks; start and stop the"
+    " VM once with that driver"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What to make of the evidence.
+
+    Attributes:
+        view: the volume.
+        record: the record as it should be.
+        findings: what a crash left half done, in words; empty if the record is right.
+    """
+
+    view: View
+    record: Record
+    findings: tuple[str, ...] = ()
+
+
+class Numbers(Sequence[int]):
+    """Numbers that are worked out when they are first asked for."""
+
+    def __init__(self, work_out: Callable[[], tuple[int, ...]]) -> None:
+        self._work_out = work_out
+
+    @functools.cached_property
+    def _all(self) -> tuple[int, ...]:
+        return self._work_out()
+
+    @functools.cached_property
+    def _known(self) -> frozenset[int]:
+        return frozenset(self._all)
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._known
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._all)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._all[place]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __eq__(self, other: object) -> bool:
+        return self._all == (other._all if isinstance(other, Numbers) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._all)
+
+    def __repr__(self) -> str:
+        return repr(self._all)
+
+
+def seal(number: int, at: datetime) -> int:
+    """Return the modification time (nanoseconds since 1970) that image `number`, made then, is sealed with."""
+    return int(at.timestamp()) * _SECOND + number
+
+
+def _sealed_number(status: os.stat_result) -> int | None:
+    """Return the number that an image seems to be sealed with; None if its time looks like any other."""
+    number = status.st_mtime_ns % _SECOND
+    return number if number <= _PLAUSIBLE else None
+
+
+def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
+    """Return what the evidence means; `on_crash` is the pool's crash policy."""
+    if _is_absent(evidence):
+        return Judgement(View(), evidence.record or Record())
+    damage = evidence.damage or _damage_of_images(evidence)
+    if damage is not None:
+        return _damaged(evidence, on_crash, damage)
+    record = evidence.record or _found_without_record(evidence)
+    findings: tuple[str, ...] = ()
+    if record.config.source is None and not evidence.moved:
+        record, findings = _settled(evidence, record)
+    return Judgement(_view(evidence, record, on_crash), record, findings)
+
+
+def _is_disposable(evidence: Evidence) -> bool:
+    return evidence.record is not None and evidence.record.config.source is not None
+
+
+def _is_absent(evidence: Evidence) -> bool:
+    """Tell whether there is no such volume; a record without images is what a crash left of making or removing one."""
+    return evidence.damage is None and not evidence.has_images and not _is_disposable(evidence)
+
+
+def _damage_of_images(evidence: Evidence) -> str | None:
+    if _is_disposable(evidence) or evidence.moved:
+        return None
+    if evidence.current is None:
+        return f"its current image {evidence.name}.img is missing"
+    if evidence.current.st_size == 0:
+        return f"its current image {evidence.name}.img was cut short"
+    keeps = evidence.record is None or evidence.record.config.save_on_stop
+    return _CHANGED_BESIDE if evidence.changed_beside and keeps else None
+
+
+def _found_without_record(evidence: Evidence) -> Record:
+    """Return the record that an image without one gets: a persistent volume with default configuration."""
+    known = evidence.current_on_file()
+    highest = max(evidence.revisions, default=0)
+    sealed = _sealed_number(evidence.current) if evidence.current else None
+    current = known.number if known else max(highest + 1, sealed or 0)
+    return Record(
+        current=current,
+        at=known.at if known else _made_at(evidence.current),
+        next=max(current, highest) + 1,
+        rest=State.REVERTED if known else State.COMMITTED,
+        sealed=max(current, highest) + 1,
+    )
+
+
+def _made_at(status: os.stat_result | None) -> datetime | None:
+    """Return when an image that no one told us of was made: as its seal says, or when it was last written."""
+    return datetime.fromtimestamp(int(status.st_mtime), UTC) if status is not None else None
+
+
+def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...]]:
+    """Return the record as the images say it should be, and what was found."""
+    findings = []
+    if _is_as_recorded(evidence, record):
+        return record, ()
+    known = evidence.current_on_file()
+    highest = max(evidence.revisions, default=0)
+    if record.next <= highest:
+        record = dataclasses.replace(record, next=highest + 1)
+        findings.append(f"revision {highest} is newer than the record")
+    if known is not None:
+        if known.number != record.current:
+            findings.append(f"a revert to {known.number} had happened")
+            record = dataclasses.replace(
+                record, current=known.number, at=known.at, rest=State.REVERTED
+            )
+    elif (number := _new_number(evidence, record)) is not None:
+        findings.append(f"a commit of {number} had happened")
+        record = dataclasses.replace(
+            record,
+            current=number,
+            at=_made_at(evidence.current),
+            next=max(record.next, number + 1),
+            rest=State.COMMITTED,
+        )
+    elif _has_grown_empty(evidence, record):
+        findings.append("a resize of the empty image had happened")
+        config = dataclasses.replace(record.config, size=evidence.current_size)
+        record = dataclasses.replace(record, config=config)
+    return record, tuple(findings)
+
+
+def _is_as_recorded(evidence: Evidence, record: Record) -> bool:
+    """Tell by its seal alone whether the current image is the one that the record speaks of.
+
+    Then nothing came between the two, and the revisions need not be looked at. The empty image bears the same seal in
+    every size.
+    """
+    if evidence.current is None or not record.current or record.at is None:
+        return False
+    return evidence.current.st_mtime_ns == seal(record.current, record.at)
+
+
+def _has_grown_empty(evidence: Evidence, record: Record) -> bool:
+    """Tell whether a resize of what is still empty got as far as the image."""
+    born = record.config.size
+    is_empty = record.current == 0 and record.rest is State.CREATED
+    return is_empty and born is not None and born != evidence.current_size
+
+
+def _new_number(evidence: Evidence, record: Record) -> int | None:
+    """Return the number of a current image that became so after the record was written; None if it did not.
+
+    The image is no revision. Its seal says its number; an image made by others bears none, and gets the next one.
+    """
+    sealed = _sealed_number(evidence.current) if evidence.current else None
+    if sealed is not None and (record.current or 0) < sealed <= record.next:
+        return sealed
+    return record.next if record.current is None or record.current in evidence.revisions else None
+
+
+def _view(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
+    """Return what a whole volume is like; a disposable has a working image at most, begun from its source's."""
+    owns = record.config.source is None
+    image = evidence.working or (evidence.current if owns else None)
+    differs = evidence.working is not None and evidence.working.st_mtime_ns != _unwritten(
+        evidence, record
+    )
+    return View(
+        state=_state(evidence, record, differs=differs),
+        config=record.config,
+        on_crash=_crash_policy(record, on_crash),
+        rest=record.rest,
+        current=record.current if owns else None,
+        next=record.next,
+        numbers=Numbers(lambda: _listed(evidence, record)) if owns else (),
+        size=image.st_size if image else None,
+        begun=record.begun if evidence.working and not owns else None,
+        run=_run(evidence, record),
+        moved=evidence.moved,
+        differs=differs,
+    )
+
+
+def _unwritten(evidence: Evidence, record: Record) -> int | None:
+    """Return the modification time of a working image that no one has written to."""
+    if evidence.moved and record.current is not None and record.at is not None:
+        return seal(record.current, record.at)  # it is the current image, and still sealed
+    return record.current if record.config.source is None else record.begun
+
+
+def _crash_policy(record: Record, of_pool: CrashPolicy) -> CrashPolicy:
+    policy = record.config.on_crash or of_pool
+    can = record.config.snapshots or policy is not CrashPolicy.REVERT
+    return policy if can else CrashPolicy.RESUME
+
+
+def _damaged(evidence: Evidence, on_crash: CrashPolicy, damage: str) -> Judgement:
+    """Return what can still be said of a volume whose files do not make a whole one."""
+    record = evidence.record or _found_without_record(evidence)
+    highest = max(evidence.revisions, default=0)
+    record = dataclasses.replace(record, next=max(record.next, highest + 1))
+    current = record.current if evidence.current_size else None
+    view = View(
+        state=State.DAMAGED,
+        config=record.config,
+        on_crash=_crash_policy(record, on_crash),
+        rest=record.rest,
+        next=record.next,
+        current=current,
+        numbers=tuple(sorted(set(evidence.revisions) - {0})),
+        damage=damage,
+        way_back=current if current is not None else _newest_kept(evidence, record),
+        readable=not evidence.newer,
+    )
+    return Judgement(view, record)
+
+
+def _newest_kept(evidence: Evidence, record: Record) -> int:
+    """Return the newest revision that is not what a crash left, or 0."""
+    kept = (number for number in evidence.revisions if record.note(number).cause != CRASH)
+    return max(kept, default=0)
+
+
+def _state(evidence: Evidence, record: Record, *, differs: bool) -> State:
+    if evidence.working is None:
+        return record.rest
+    return State.DIRTY if differs else State.STARTED
+
+
+def _run(evidence: Evidence, record: Record) -> tuple[int, int] | None:
+    return None if evidence.working is None else (evidence.working.st_ino, record.next)
+
+
+def _listed(evidence: Evidence, record: Record) -> tuple[int, ...]:
+    """Return the revisions' numbers: without 0, and without the current image unless a revert made it current."""
+    hidden = {0} if record.rest is State.REVERTED else {0, record.current}
+    return tuple(sorted(set(evidence.revisions) - hidden))
+
+
+def leftover_files(evidence: Evidence) -> Iterable[str]:
+    """Return the names of what a crash left and no one needs."""
+    yield from evidence.leftovers
+    if evidence.importing:
+        yield evidence.file(Kind.IMPORT)
+    known, record = evidence.current_on_file(), evidence.record
+    # a commit or resize that went no further than keeping what is current; after a revert it is kept on purpose
+    if known and record and known.number == record.current and record.rest is not State.REVERTED:
+        yield known.file

@@ -1,0 +1,119 @@
+"""One volume's files, opened with what was found of it and what that means: its images, to be read."""
+
+from __future__ import annotations
+
+import errno
+import os
+from datetime import UTC, datetime
+
+from lifecycle.change import Revision
+from lifecycle.errors import NoSuchRevision
+from lifecycle.evidence import Evidence
+from lifecycle.files import Directory
+from lifecycle.judging import Judgement
+from lifecycle.names import Kind
+
+
+class VolumeImages:
+    """One volume's files, to be looked at.
+
+    Attributes:
+        directory: the VM's, open.
+        volume_id: the volume's id.
+        name: its NAME.
+        evidence: what was found.
+        view: what that means.
+        record: the record as it should be, and after `write` as it is.
+        findings: what a crash left half done, in words.
+    """
+
+    __slots__ = ("directory", "evidence", "findings", "name", "record", "view", "volume_id")
+
+    def __init__(
+        self, directory: Directory, volume_id: str, evidence: Evidence, judged: Judgement
+    ) -> None:
+        self.directory = directory
+        self.volume_id = volume_id
+        self.name = evidence.name
+        self.evidence = evidence
+        self.view = judged.view
+        self.record = judged.record
+        self.findings = judged.findings
+
+    @property
+    def vm(self) -> str:
+        """The name of its VM."""
+        return self.volume_id.rpartition("/")[0]
+
+    @property
+    def current(self) -> str:
+        """The current image's file name."""
+        return self.name + Kind.CURRENT
+
+    @property
+    def working(self) -> str:
+        """The working image's file name."""
+        return self.name + Kind.WORKING
+
+    def open_current(self) -> int:
+        """Open the current image for reading and return the descriptor, the caller's to close."""
+        return self.directory.open_file(self.current)
+
+    def open_image(self, number: int | None) -> int:
+        """Open the current image or a revision for reading and return the descriptor, the caller's to close.
+
+        Raises:
+            NoSuchRevision: there is none of that number.
+            FileNotFoundError: it was removed, or another image became current, since this was opened.
+        """
+        if number is None:
+            return self.open_current()
+        if number != self.view.current or self.evidence.current is None:
+            return self.directory.open_file(self.revision_file(number))
+        fd = self.open_current()
+        if os.fstat(fd).st_ino != self.evidence.current.st_ino:
+            os.close(fd)
+            raise FileNotFoundError(errno.ENOENT, "another image became current", self.current)
+        return fd
+
+    def open_working(self) -> int:
+        """Open the working image for reading and return the descriptor, the caller's to close."""
+        return self.directory.open_file(self.working)
+
+    def revision_file(self, number: int) -> str:
+        """Return the name of the revision's file.
+
+        Raises:
+            NoSuchRevision: there is none of that number.
+        """
+        found = self.evidence.revisions.get(number)
+        if found is None:
+            raise NoSuchRevision(self.volume_id, number, self.view.numbers)
+        return found.file
+
+    def revision(self, number: int) -> Revision:
+        """Return what there is to know of a revision, or of the current image."""
+        note = self.record.note(number)
+        if number in self.view.numbers:
+            at: datetime | None = self.evidence.revisions[number].at
+            status = self.directory.stat(self.revision_file(number))
+            if status is None:
+                raise FileNotFoundError(errno.ENOENT, "it was removed", self.revision_file(number))
+        else:
+            at = self.record.at
+            status = self.evidence.working if self.view.moved else self.evidence.current
+        return Revision(
+            number=number,
+            at=at or datetime.fromtimestamp(0, UTC),
+            cause=note.cause,
+            size=None if status is None else status.st_size,
+            pinned=note.pinned,
+            label=note.label,
+            current=number == self.view.current,
+        )
+
+    def images(self) -> list[os.stat_result]:
+        """Return the status of every image there is, a file with two names twice."""
+        found = [self.evidence.current, self.evidence.working]
+        found += [self.directory.stat(one.file) for one in self.evidence.revisions.values()]
+        return [one for one in found if one is not None]
