@@ -215,6 +215,15 @@ class Backend(Protocol):
     def verify(self, vm: str | None = None) -> Iterator[Finding]:
         """Yield what is wrong or strange in the pool, or in one VM."""
 
+    def wants_ahead(self, volume_id: str) -> bool:
+        """Tell whether `make_ahead` has something to do that is worth a process."""
+
+    def make_ahead(self, volume_id: str) -> int:
+        """Make working images that later starts will want, and return how many; the VM is not locked.
+
+        A start that comes meanwhile neither waits for it nor fails.
+        """
+
     # ------------------------------------------------------------ acting outside of events; the VM is locked
 
     def lock(self, vm: str, *, create: bool = False) -> AbstractContextManager[None]:

@@ -24,7 +24,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from lifecycle import copying, events, files, holders, listing, names, tags
+from lifecycle import ahead_files, copying, events, files, holders, listing, names, probing, tags
 from lifecycle.backend import View
 from lifecycle.change import Change
 from lifecycle.config import PoolConfig, VolumeConfig
@@ -37,12 +37,13 @@ from lifecycle.errors import (
     Unsupported,
 )
 from lifecycle.evidence import gather
-from lifecycle.files import Directory, Draft
+from lifecycle.files import Directory
 from lifecycle.flushing import Steps
 from lifecycle.judging import judge
+from lifecycle.loop_devices import identity
 from lifecycle.names import Kind
 from lifecycle.record import Note, Record
-from lifecycle.reflink_telling import ReflinkTelling
+from lifecycle.reflink_cloning import ReflinkCloning
 from lifecycle.sizes import SECTOR, round_up
 from lifecycle.states import RUNNING, State
 from lifecycle.volume_files import VolumeFiles, put_seal, revision_of, truncate
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
     from lifecycle.volume import Volume
 
 log = logging.getLogger("lifecycle.backend")
-
-_READ_ONLY = 0o400
 
 
 class _Held(threading.local):
@@ -76,7 +75,7 @@ class _Held(threading.local):
         }
 
 
-class ReflinkBackend(ReflinkTelling):
+class ReflinkBackend(ReflinkCloning):
     """Volumes as files on a file system with reflinks (XFS, btrfs), or as sparse copies where that was accepted."""
 
     driver: ClassVar[str] = "reflink"
@@ -88,9 +87,9 @@ class ReflinkBackend(ReflinkTelling):
     def set_up(self) -> None:
         """Check that the directory can be written to, and has reflinks or does without."""
         with Directory.open(self.root) as root:
-            if not files.has_reflinks(root) and self.config.setup_check:
+            if not probing.has_reflinks(root) and self.config.setup_check:
                 raise NoReflinks(self.root)
-            if not files.keeps_nanoseconds(root):
+            if not probing.keeps_nanoseconds(root):
                 raise Unsupported(
                     f"{self.root}: this file system keeps file times only coarsely, so that a written"
                     " image could not be told from an unwritten one; use another (XFS, btrfs)"
@@ -110,7 +109,7 @@ class ReflinkBackend(ReflinkTelling):
         while True:
             with self.directory(vm, create=create) as directory:
                 if not holders.lock(directory, self.config.lock_timeout):
-                    who = holders.lock_holders(holders.identity(os.fstat(directory.fd)))
+                    who = holders.lock_holders(identity(os.fstat(directory.fd)))
                     raise Locked(vm, self.config.lock_timeout, who)
                 if not self._is_still(vm, directory):
                     continue  # it was removed while we waited
@@ -164,6 +163,7 @@ class ReflinkBackend(ReflinkTelling):
                 with self.opened(f"{vm}/{name}") as opened:
                     opened.clear()
                     if opened.view.state is State.ABSENT:
+                        ahead_files.drop(opened)
                         directory.remove(name + Kind.RECORD)
             directory.sync()
         self._drop_empty(vm)
@@ -171,6 +171,8 @@ class ReflinkBackend(ReflinkTelling):
     def configure(self, volume_id: str, config: VolumeConfig) -> None:
         """Write down how the volume is set up."""
         with self._acting(volume_id) as opened:
+            if opened.evidence.ready:
+                ahead_files.drop_ready(opened, keep=config.ready)
             opened.write(dataclasses.replace(opened.record, config=config))
             opened.directory.sync()
 
@@ -192,6 +194,18 @@ class ReflinkBackend(ReflinkTelling):
             finally:
                 os.close(fd)
 
+    def wants_ahead(self, volume_id: str) -> bool:
+        """Tell whether a working image should be made ahead."""
+        from lifecycle import ahead_reflink  # noqa: PLC0415 - not needed by a start
+
+        return ahead_reflink.is_wanted(self, volume_id)
+
+    def make_ahead(self, volume_id: str) -> int:
+        """Make the working images that are missing."""
+        from lifecycle import ahead_reflink  # noqa: PLC0415 - only in a process of its own
+
+        return ahead_reflink.make(self, volume_id)
+
     # ------------------------------------------------------------ events
 
     def create(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
@@ -199,6 +213,7 @@ class ReflinkBackend(ReflinkTelling):
         config: VolumeConfig = change.asked["config"]
         with self._acting(volume.id) as opened:
             opened.clear()
+            ahead_files.drop(opened)  # of an earlier volume of this name
             owns = config.source is None
             with opened.draft() as draft:
                 truncate(draft.fd, config.size or 0)
@@ -224,42 +239,12 @@ class ReflinkBackend(ReflinkTelling):
             if direct and opened.take_current(change):
                 yield [opened.directory]
                 return
-            yield from self._begin(pool, opened)
+            yield from self.begin(pool, opened)
             try:
                 yield [opened.directory]
             except OSError:
                 opened.directory.remove(opened.working)  # it has not started
                 raise
-
-    def _begin(self, pool: Pool, opened: VolumeFiles) -> Steps:
-        """Make the working image, named but not durably so."""
-        config = opened.record.config
-        mode = files.FILE_MODE if config.rw else _READ_ONLY
-        if config.source is None:
-            number, current = opened.view.current, opened.evidence.current
-            if number is None or current is None:
-                raise NoSuchVolume(opened.volume_id, self.root)
-            if opened.take_precache(number, current.st_size, mode):
-                return
-            origin = opened.open_current()
-        else:
-            opened.drop_precache()
-            origin, number = self.open_current(config.source)
-            opened.record = dataclasses.replace(opened.record, begun=number)
-        try:
-            with opened.draft() as draft:
-                self._clone(pool, origin, draft, config.source or opened.volume_id)
-                self._grow(draft, config)
-                files.set_mode(draft.fd, mode)
-                files.set_time(draft.fd, number)
-                if config.source is None:
-                    yield [draft.fd]
-                else:
-                    with opened.ready(opened.record) as record:
-                        yield [draft.fd, record.fd]
-                draft.give_name(opened.working)
-        finally:
-            os.close(origin)
 
     def write(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Nothing: the VM wrote."""
@@ -291,7 +276,7 @@ class ReflinkBackend(ReflinkTelling):
             try:
                 with opened.draft() as draft:
                     if not files.reflink(origin, draft.fd):
-                        self._copy_unused(pool, origin, draft, volume.id)
+                        self.copy_unused(pool, origin, draft, volume.id)
                     put_seal(draft.fd, change)
                     draft.publish(names.revision_file(opened.name, number, change.at))
             finally:
@@ -317,7 +302,7 @@ class ReflinkBackend(ReflinkTelling):
                 opened.resize_empty(size, change)
             else:
                 with opened.draft() as draft:
-                    self._clone_current(pool, opened, draft)
+                    self.clone_current(pool, opened, draft)
                     truncate(draft.fd, size)
                     opened.promote_draft(draft, change)
 
@@ -365,34 +350,3 @@ class ReflinkBackend(ReflinkTelling):
         with Directory.open(self.root) as root:
             while vm and root.remove_directory(vm):
                 vm = vm.rpartition("/")[0]
-
-    def _clone(self, pool: Pool, origin: int, draft: Draft, what: str) -> None:
-        """Let the draft share the origin's blocks; where that cannot be and was accepted, copy."""
-        if files.reflink(origin, draft.fd):
-            log.info("reflinked the current image of %r", what)
-            return
-        if self.config.setup_check:
-            raise NoReflinks(self.root)
-        copying.copy(origin, draft.fd, pool.progress(f"copy {what}"))
-        log.info("copied the current image of %r, as this file system has no reflinks", what)
-
-    def _clone_current(self, pool: Pool, opened: VolumeFiles, draft: Draft) -> None:
-        origin = opened.open_current()
-        try:
-            self._clone(pool, origin, draft, opened.volume_id)
-        finally:
-            os.close(origin)
-
-    def _copy_unused(self, pool: Pool, origin: int, draft: Draft, what: str) -> None:
-        if holders.is_open_elsewhere(origin) is not False:
-            raise Unsupported(
-                f"{what}: a checkpoint of a running VM needs reflinks, for a copy of an image that is"
-                " being written to is not of one moment; stop the VM instead"
-            )
-        copying.copy(origin, draft.fd, pool.progress(f"copy {what}"))
-
-    def _grow(self, draft: Draft, config: VolumeConfig) -> None:
-        """Give a disposable's working image the size it is set up with, if its source is smaller."""
-        wanted = config.size if config.source is not None else None
-        if wanted is not None and wanted > os.fstat(draft.fd).st_size:
-            truncate(draft.fd, wanted)

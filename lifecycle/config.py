@@ -10,7 +10,7 @@ import dataclasses
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar, cast
@@ -33,6 +33,15 @@ class CrashPolicy(StrEnum):
     """It is kept, as a revision marked `crash`."""
     REVERT = "revert"
     """It is thrown away."""
+
+
+class Precache(StrEnum):
+    """Whether a volume's next working image is made ahead."""
+
+    AUTO = "auto"
+    """Where a clone takes long enough: of an image in many pieces."""
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 class Kind(StrEnum):
@@ -61,6 +70,8 @@ class VolumeConfig:
         snapshots: whether a start makes a working image beside the current one. Without (for databases and the like,
             which suffer from copy-on-write) the current image itself is what the VM writes to, and no revisions are
             made by stops.
+        precache: whether the next working image is made ahead; None takes the pool's.
+        ready: how many working images are kept waiting for disposables that begin from it.
     """
 
     size: int | None = None
@@ -70,6 +81,8 @@ class VolumeConfig:
     keep: str | None = None
     on_crash: CrashPolicy | None = None
     snapshots: bool = True
+    precache: Precache | None = None
+    ready: int = 0
 
     @property
     def snap_on_start(self) -> bool:
@@ -84,6 +97,7 @@ class VolumeConfig:
         return Kind.PERSISTENT if self.save_on_stop else Kind.VOLATILE
 
 
+_MOST_READY = 1000
 DEFAULT_CONFIG = VolumeConfig()
 """What an image found without a record is taken for: persistent, writable, as its pool says for the rest."""
 
@@ -103,6 +117,10 @@ def check_config(where: str, config: VolumeConfig) -> VolumeConfig:
         )
     if config.source is not None:
         names.split_id(config.source)
+    if not 0 <= config.ready <= _MOST_READY:
+        raise InvalidConfig(where, f"`ready` is a number from 0 to {_MOST_READY}")
+    if config.ready and not (config.kind is Kind.PERSISTENT and config.snapshots):
+        raise InvalidConfig(where, "`ready` is for a volume that disposables begin from")
     if not config.snapshots and config.kind is not Kind.PERSISTENT:
         raise InvalidConfig(
             where, f"a {config.kind} volume throws away what was written, which takes `snapshots`"
@@ -149,9 +167,9 @@ def change_config(where: str, config: VolumeConfig, changes: Mapping[str, Any]) 
     Raises:
         InvalidConfig, InvalidPolicy, InvalidName: one cannot be changed, or not to that.
     """
-    unknown = [key for key in changes if key not in _CHANGEABLE]
+    unknown = [key for key in changes if key not in CHANGEABLE]
     if unknown:
-        raise InvalidConfig(where, f"`{unknown[0]}` cannot be set; {', '.join(_CHANGEABLE)} can")
+        raise InvalidConfig(where, f"`{unknown[0]}` cannot be set; {', '.join(CHANGEABLE)} can")
     before = {one.name: getattr(config, one.name) for one in dataclasses.fields(config)}
     after = check_config(where, volume_config(where, **{**before, **changes}))
     check_keep(changes.get("keep"))
@@ -162,7 +180,7 @@ def change_config(where: str, config: VolumeConfig, changes: Mapping[str, Any]) 
     return after
 
 
-_CHANGEABLE = ("rw", "keep", "on_crash", "source", "snapshots")
+CHANGEABLE = ("rw", "keep", "on_crash", "source", "snapshots", "precache", "ready")
 
 
 # ---------------------------------------------------------------- pool.toml
@@ -182,6 +200,7 @@ class PoolConfig:
         reserve: what a start must leave free: a share of the pool (`5%`) or a size (`10G`); empty for nothing.
         prune_for_reserve: whether a start that would not may first remove revisions beyond what retention keeps, the
             oldest first, down to what is pinned or current.
+        precache: whether the next working image is made ahead, for volumes that do not say.
     """
 
     driver: str = "reflink"
@@ -192,6 +211,7 @@ class PoolConfig:
     lock_timeout: float = 30.0
     reserve: str = ""
     prune_for_reserve: bool = False
+    precache: Precache = Precache.AUTO
 
     def reserved(self, total: int) -> int:
         """Return the bytes of a pool of `total` bytes that a start must leave free."""
@@ -297,47 +317,6 @@ def last_n(where: str, count: object) -> str:
     return f"last {count}"
 
 
-# ---------------------------------------------------------------- `set VM/NAME KEY=VALUE`
-
-
-def _yes_or_no(text: str) -> bool:
-    words = {"yes": True, "true": True, "on": True, "1": True}
-    words |= {"no": False, "false": False, "off": False, "0": False}
-    return words[text.lower()]
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "rw": _yes_or_no,
-    "keep": lambda text: text or None,
-    "on_crash": lambda text: CrashPolicy(text) if text else None,
-    "source": str,
-    "snapshots": _yes_or_no,
-    "revisions_to_keep": int,
-}
-SETTABLE = (*_CHANGEABLE, "revisions_to_keep", "label")
-
-
-def read_setting(where: str, key: str, text: str) -> dict[str, Any]:
-    """Return the one setting, as `configure` takes it, from how a person writes it.
-
-    Raises:
-        InvalidConfig: there is no such setting, or it cannot have that value.
-    """
-    if key == "label":
-        return {key: text or None}
-    if key not in SETTABLE:
-        raise InvalidConfig(
-            where, f"there is no setting `{key}`; the settings are {', '.join(SETTABLE)}"
-        )
-    try:
-        value = _READERS[key](text)
-    except (ValueError, KeyError) as error:
-        raise InvalidConfig(where, f"`{key}` cannot be {text!r}") from error
-    if key == "revisions_to_keep":
-        return {"keep": last_n(where, value)}
-    return {key: value}
-
-
 # ---------------------------------------------------------------- checking
 
 
@@ -363,7 +342,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "float": (int, float),
     "None": (type(None),),
     "CrashPolicy": (str,),
+    "Precache": (str,),
 }
+_CHOICES: dict[str, type[StrEnum]] = {"CrashPolicy": CrashPolicy, "Precache": Precache}
 
 
 def typed(where: str, cls: type[_T], settings: Mapping[str, Any]) -> _T:
@@ -381,8 +362,9 @@ def typed(where: str, cls: type[_T], settings: Mapping[str, Any]) -> _T:
         accepted = tuple(one for name in wanted for one in _TYPES[name])
         if not isinstance(value, accepted) or (isinstance(value, bool) and "bool" not in wanted):
             raise InvalidConfig(where, f"`{key}` cannot be {shown(value)}")
-        if "CrashPolicy" in wanted and isinstance(value, str):
-            value = crash_policy(where, value)  # noqa: PLW2901
+        for choices in wanted:
+            if choices in _CHOICES and isinstance(value, str):
+                value = _choice(where, key, _CHOICES[choices], value)  # noqa: PLW2901
         made[key] = value
     return cls(**made)
 
@@ -393,8 +375,15 @@ def crash_policy(where: str, value: str) -> CrashPolicy:
     Raises:
         InvalidConfig: there is none.
     """
+    return _choice(where, "on_crash", CrashPolicy, value)
+
+
+_E = TypeVar("_E", bound=StrEnum)
+
+
+def _choice(where: str, key: str, choices: type[_E], value: str) -> _E:
     try:
-        return CrashPolicy(value)
+        return choices(value)
     except ValueError as error:
-        choices = ", ".join(CrashPolicy)
-        raise InvalidConfig(where, f"`on_crash` is one of {choices}, not {shown(value)}") from error
+        known = ", ".join(choices)
+        raise InvalidConfig(where, f"`{key}` is one of {known}, not {shown(value)}") from error

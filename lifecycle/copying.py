@@ -57,7 +57,7 @@ def holds_data(directory: Directory, file: str) -> bool:
     except (FileNotFoundError, ForeignFile):
         return False
     try:
-        return next(_extents(fd, length(fd) or 0), None) is not None
+        return next(extents(fd, length(fd) or 0), None) is not None
     finally:
         os.close(fd)
 
@@ -78,7 +78,7 @@ def _chunks(fd: int, size: int | None, *, holes: bool) -> Iterator[tuple[int, by
             yield offset, chunk
             offset += len(chunk)
         return
-    for start, end in [(0, size)] if holes else _extents(fd, size):
+    for start, end in [(0, size)] if holes else extents(fd, size):
         offset = start
         while offset < end:
             chunk = os.pread(fd, min(CHUNK, end - offset), offset)
@@ -88,7 +88,7 @@ def _chunks(fd: int, size: int | None, *, holes: bool) -> Iterator[tuple[int, by
             offset += len(chunk)
 
 
-def _extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
+def extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
     """Yield where there is content, as start and end."""
     offset = 0
     while offset < size:

@@ -91,6 +91,7 @@ class Evidence:
         record: the record; None if there is none or it cannot be read.
         precache: whether there is a working image made ahead, fresh or not.
         importing: whether there is an image on its way in, or what a crash left of one.
+        ready: whether images of the VM wait for disposables.
         statuses: those of the record, the current and the working image, as they were found.
         damage: what makes the volume unusable as it is.
         newer: whether a newer version wrote the record, which must then be left as it is.
@@ -107,6 +108,7 @@ class Evidence:
     newer: bool = False
     precache: bool = False
     importing: bool = False
+    ready: bool = False
     statuses: Mapping[str, os.stat_result | None] = field(default_factory=dict, compare=False)
 
     @property
@@ -194,6 +196,7 @@ def _gather(directory: Directory, name: str) -> Evidence:
         working=images[Kind.WORKING],
         precache=others.precache,
         importing=others.importing,
+        ready=others.ready,
         revisions=Revisions(name, others.revisions),
         leftovers=tuple(others.leftovers),
         changed_beside=others.cow and copying.holds_data(directory, name + Kind.COW),
@@ -212,7 +215,12 @@ class _Others:
         self.leftovers: list[str] = []
         self.precache = False
         self.importing = False
+        self.ready = False
         self.cow = False
+
+
+_READY = ".ready"
+"""The directory of ahead_files.py."""
 
 
 def _other_files(directory: Directory, name: str) -> _Others:
@@ -222,6 +230,7 @@ def _other_files(directory: Directory, name: str) -> _Others:
         # the cheap tests first: most files of a directory are another volume's, or revisions that no one asks for
         file = entry.name
         if not file.startswith(name):
+            found.ready = found.ready or file == _READY
             continue
         if file.startswith(revision):
             found.revisions.append(entry)

@@ -44,8 +44,6 @@ NO_REFLINKS = frozenset(
 _WRITE_BIT_ELSEWHERE = ("alpha", "mips", "ppc", "sparc")
 """Machines on which an ioctl that writes is numbered with another bit (asm/ioctl.h)."""
 FICLONE = 0x80049409 if os.uname().machine.startswith(_WRITE_BIT_ELSEWHERE) else 0x40049409
-LOOP_SET_CAPACITY = 0x4C07
-"""From linux/loop.h: look at the backing file's size again."""
 
 
 class Directory:
@@ -192,6 +190,11 @@ class Directory:
         finally:
             os.close(fd)
 
+    def move(self, old: str, other: Directory, new: str) -> None:
+        """Rename a file into another directory of the same file system."""
+        os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=other.fd)
+        log.info("renamed %r to %r", self._at(old), other._at(new))
+
     def remove(self, name: str) -> bool:
         """Remove a name; return whether it was there."""
         try:
@@ -228,6 +231,10 @@ class Directory:
         temporary = temporary_name(name)
         exclusive = flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         return Draft(self, os.open(temporary, exclusive, FILE_MODE, dir_fd=self.fd), temporary)
+
+    def reopened(self, name: str) -> Draft:
+        """Return a file that bears a temporary name as the draft that it is."""
+        return Draft(self, self.open_file(name, writable=True), name)
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a small file's content in one step: a reader sees the old or the new, never a part."""
@@ -286,6 +293,10 @@ class Draft:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let it go; without a name it vanishes."""
         os.close(self.fd)
         if self._temporary is not None:
             self._directory.remove(self._temporary)
@@ -316,19 +327,23 @@ class Draft:
             self._temporary = temporary
         self._staged = True
 
-    def give_name(self, name: str) -> None:
+    def give_name(self, name: str, elsewhere: Directory | None = None) -> None:
         """Give it a name; the content must be durable by now, or the name one that a crash may leave behind.
+
+        Args:
+            name: the name.
+            elsewhere: the directory that it is in, if not the draft's own.
 
         Raises:
             FileExistsError: the name is taken.
         """
         source = self._temporary or f"/proc/self/fd/{self.fd}"
-        directory = self._directory
+        directory = elsewhere or self._directory
         # with a directory's descriptor Python calls linkat(), which can follow the link in /proc
         os.link(
             source,
             name,
-            src_dir_fd=directory.fd,
+            src_dir_fd=self._directory.fd,
             dst_dir_fd=directory.fd,
             follow_symlinks=self._temporary is None,
         )
@@ -387,37 +402,3 @@ def reflink(source: int, target: int) -> bool:
             return False
         raise
     return True
-
-
-def has_reflinks(directory: Directory) -> bool:
-    """Tell whether files in this directory can share blocks, by trying it.
-
-    Raises:
-        OSError: the directory cannot be written to, or trying failed for another reason.
-    """
-    with directory.draft("probe") as source, directory.draft("probe") as target:
-        os.write(source.fd, b"probe" * 1000)
-        return reflink(source.fd, target.fd)
-
-
-def keeps_nanoseconds(directory: Directory) -> bool:
-    """Tell whether files in this directory keep their times to the nanosecond, by trying it.
-
-    Raises:
-        OSError: the directory cannot be written to.
-    """
-    with directory.draft("probe") as draft:
-        set_time(draft.fd, 7)
-        return os.fstat(draft.fd).st_mtime_ns == 7  # noqa: PLR2004 - what was set
-
-
-# ---------------------------------------------------------------- loop devices
-
-
-def tell_loop_device(device: str) -> None:
-    """Let a loop device see that its file has another size."""
-    fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(fd, LOOP_SET_CAPACITY)
-    finally:
-        os.close(fd)

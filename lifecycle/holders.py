@@ -8,20 +8,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import glob
 import os
 import time
 
+from lifecycle import loop_devices
 from lifecycle.errors import Holder
 from lifecycle.files import Directory
-
-Identity = tuple[int, int]
-"""A file's device and inode."""
-
-
-def identity(status: os.stat_result) -> Identity:
-    """Return what tells this file from every other."""
-    return status.st_dev, status.st_ino
+from lifecycle.loop_devices import Identity, identity
 
 
 def is_open_elsewhere(fd: int) -> bool | None:
@@ -59,21 +52,7 @@ def find(asking: int) -> tuple[Holder, ...]:
         if _refers(f"/proc/{pid}/fd", file, skip=own[1] if pid == own[0] else None)
         or _refers(f"/proc/{pid}/map_files", file)  # mapped, and perhaps closed since
     ]
-    return (*processes, *(Holder(device) for device in loop_devices(file)))
-
-
-def loop_devices(file: Identity) -> list[str]:
-    """Return the paths of the loop devices that are made of this file."""
-    found = []
-    for backing in glob.glob("/sys/block/loop*/loop/backing_file"):
-        try:
-            with open(backing, encoding="utf-8", errors="surrogateescape") as name:
-                path = name.read().rstrip("\n")
-            if identity(os.stat(path)) == file:
-                found.append("/dev/" + backing.split("/")[3])
-        except OSError:
-            continue  # it was detached, or its file removed, meanwhile
-    return sorted(found)
+    return (*processes, *(Holder(device) for device in loop_devices.find(file)))
 
 
 def lock(directory: Directory, timeout: float) -> bool:

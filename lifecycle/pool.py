@@ -23,6 +23,7 @@ from lifecycle.errors import (
     Unsupported,
     storage,
 )
+from lifecycle.precaching import Precaching
 from lifecycle.retention import Retention
 from lifecycle.sizes import parse_size, round_up
 from lifecycle.states import Event, State
@@ -50,6 +51,7 @@ class Pool:
         identity: the same, without symbolic links: two with the same are one pool.
         config: its settings.
         backend: what keeps its images.
+        precaching: what has working images made ahead.
         on_progress: called during copies with what is copied, the bytes done, and the bytes in all (None if not
             known).
     """
@@ -63,6 +65,8 @@ class Pool:
         backend.connect(self)
         self._retention = Retention()
         self._retention.connect(self)
+        self.precaching = Precaching()
+        self.precaching.connect(self)
         self._require_one_backend()
 
     def __repr__(self) -> str:

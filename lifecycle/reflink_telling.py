@@ -12,15 +12,16 @@ import os
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
-from lifecycle import files, holders, listing, names, tags
+from lifecycle import holders, listing, names, probing, tags
 from lifecycle.backend import Capacity, Finding, View
 from lifecycle.change import Revision
 from lifecycle.config import PoolConfig
-from lifecycle.errors import Holder, NoSuchRevision, NoSuchVolume, Refused, storage
+from lifecycle.errors import ForeignFile, Holder, NoSuchRevision, NoSuchVolume, Refused, storage
 from lifecycle.evidence import ATTEMPTS, gather
 from lifecycle.files import Directory
 from lifecycle.judging import judge
 from lifecycle.names import Kind
+from lifecycle.precaching import WORKER
 from lifecycle.states import State
 from lifecycle.volume_files import VolumeFiles
 
@@ -131,18 +132,14 @@ class ReflinkTelling:
     @_told
     def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
         """Return who holds the volume's image open."""
-        # an image that vanishes while we look is in use by no one
-        with (
-            contextlib.suppress(NoSuchVolume, FileNotFoundError),
-            self.opened(volume_id) as opened,
-        ):
-            evidence = opened.evidence
-            if evidence.working or evidence.current:
-                fd = opened.open_working() if evidence.working else opened.open_current()
-                try:
-                    return _users(fd)
-                finally:
-                    os.close(fd)
+        vm, name = names.split_id(volume_id)
+        with contextlib.suppress(FileNotFoundError), self.directory(vm) as directory:
+            working = _users_of(directory, name + Kind.WORKING)
+            if working is not None:
+                return working
+            current = _users_of(directory, name + Kind.CURRENT) or ()
+            # one that makes the next working image ahead only reads, and gives way
+            return tuple(one for one in current if one.name != WORKER)
         return ()
 
     @_told
@@ -167,7 +164,7 @@ class ReflinkTelling:
         found = os.statvfs(self.root)
         with Directory.open(self.root) as root:
             try:
-                reflinks: bool | None = files.has_reflinks(root)
+                reflinks: bool | None = probing.has_reflinks(root)
             except OSError:
                 reflinks = None
         size = found.f_blocks * found.f_frsize
@@ -242,6 +239,18 @@ class ReflinkTelling:
                 return fd, number
             os.close(fd)  # a commit went on meanwhile
         raise NoSuchVolume(volume_id, self.root)
+
+
+def _users_of(directory: Directory, file: str) -> tuple[Holder, ...] | None:
+    """Return who has the file open; None if there is no such file."""
+    try:
+        fd = directory.open_file(file)
+    except (FileNotFoundError, ForeignFile):
+        return None
+    try:
+        return _users(fd)
+    finally:
+        os.close(fd)
 
 
 def _users(fd: int) -> tuple[Holder, ...]:

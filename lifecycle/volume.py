@@ -269,7 +269,9 @@ class Volume(VolumeTelling):
         self._annotate(number, lambda note: dataclasses.replace(note, label=text or None))
 
     def configure(self, **settings: Any) -> VolumeConfig:
-        """Change how the volume is set up: `rw`, `keep`, `on_crash`, `source`, `snapshots`; durable when this returns.
+        """Change how the volume is set up: `rw`, `keep`, `on_crash`, `source`, `snapshots`, `precache`, `ready`.
+
+        Durable when this returns.
 
         Returns:
             the configuration as it is then.
@@ -296,7 +298,8 @@ class Volume(VolumeTelling):
                 self.pool.check_source(self.id, config.source)
             with storage(self.id, "set"):
                 self.pool.backend.configure(self.id, config)
-            return config
+        self.pool.precaching.see_to(self.pool, self.id)
+        return config
 
     def tag(self, key: str, value: str) -> None:
         """Put a word to the working image, for the hosts' own book-keeping; it is gone with the image.

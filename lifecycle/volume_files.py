@@ -22,7 +22,7 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime
 
-from lifecycle import files, flushing, holders, names, tags
+from lifecycle import ahead_files, files, flushing, holders, loop_devices, names, tags
 from lifecycle import record as records
 from lifecycle.change import Change
 from lifecycle.errors import ForeignFile, InUse, InvalidSize, Unsupported
@@ -112,34 +112,10 @@ class VolumeFiles(VolumeImages):
             record = record.with_notes_on(kept, above=number)
         with self.ready(record) as draft:
             yield [*unflushed, draft.fd]
-            self.drop_precache()
+            ahead_files.drop(self)
             self._keep_current(change)
             self.directory.rename(image, self.current)
         yield [self.directory]
-
-    def take_precache(self, number: int, size: int, mode: int) -> bool:
-        """Let the working image made ahead be the working one, if it is fresh; else remove it.
-
-        Args:
-            number: that of the image which the start begins from.
-            size: bytes of it.
-            mode: the permissions that the working image gets.
-        """
-        if not self.evidence.precache:
-            return False
-        status = self.directory.stat(self.name + Kind.PRECACHE)
-        if status is None or not _is_fresh(status, number, size):
-            self.directory.remove(self.name + Kind.PRECACHE)
-            return False
-        if stat.S_IMODE(status.st_mode) != mode:
-            self.directory.set_mode(self.name + Kind.PRECACHE, mode)
-        self.directory.rename(self.name + Kind.PRECACHE, self.working)
-        return True
-
-    def drop_precache(self) -> None:
-        """Remove the working image made ahead: it is of what is no longer current, or soon will be."""
-        if self.evidence.precache:
-            self.directory.remove(self.name + Kind.PRECACHE)
 
     def promote_draft(self, draft: Draft, change: Change) -> None:
         """Make a new image current, by way of a name of its own."""
@@ -160,7 +136,7 @@ class VolumeFiles(VolumeImages):
         with self.ready(record) as draft:
             files.sync_content(draft.fd)
             if file is not None:
-                self.drop_precache()
+                ahead_files.drop(self)
                 self._keep_current(change)
                 self.directory.replace_by_link(file, self.current)
         self.directory.sync()
@@ -330,7 +306,7 @@ class VolumeFiles(VolumeImages):
     def resize_empty(self, size: int, change: Change) -> None:
         """Give a volume that holds nothing yet, or nothing of its own, another size (bytes)."""
         if self.evidence.current is not None:
-            self.drop_precache()
+            ahead_files.drop(self)
             with self.draft() as draft:
                 truncate(draft.fd, size)
                 files.set_time(draft.fd, seal(0, self.record.at or change.at))
@@ -345,8 +321,8 @@ class VolumeFiles(VolumeImages):
         try:
             truncate(fd, size)
             files.sync_content(fd)
-            for device in holders.loop_devices(holders.identity(os.fstat(fd))):
-                files.tell_loop_device(device)
+            for device in loop_devices.find(loop_devices.identity(os.fstat(fd))):
+                loop_devices.tell(device)
         finally:
             os.close(fd)
 
@@ -356,20 +332,12 @@ class VolumeFiles(VolumeImages):
         revisions = (one.file for one in self.evidence.revisions.values())
         for file in (*revisions, *self.evidence.revisions.doubles):
             self.directory.remove(file)
-        for kind in (Kind.PRECACHE, Kind.COW, Kind.WORKING, Kind.CURRENT):
+        ahead_files.drop(self)
+        for kind in (Kind.COW, Kind.WORKING, Kind.CURRENT):
             self.directory.remove(self.name + kind)
         self.directory.sync()
         self.directory.remove(self.name + Kind.RECORD)
         self.directory.sync()
-
-
-def _is_fresh(status: os.stat_result, number: int, size: int) -> bool:
-    """Tell whether this is an unwritten image made from that number."""
-    return (
-        stat.S_ISREG(status.st_mode)
-        and status.st_nlink == 1
-        and (status.st_mtime_ns, status.st_size) == (number, size)
-    )
 
 
 def revision_of(change: Change) -> int:

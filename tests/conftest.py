@@ -11,7 +11,7 @@ import pytest
 from listening import Listener
 from mounts import KINDS, CannotMount, FileSystem, Mounts
 
-from lifecycle import Pool
+from lifecycle import Pool, precaching
 
 NewPool = Callable[..., Pool]
 
@@ -44,6 +44,14 @@ def settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     directory = tmp_path_factory.mktemp("settings") / "lifecycle"
     monkeypatch.setenv("LIFECYCLE_CONFIG", str(directory))
     return directory
+
+
+@pytest.fixture(autouse=True)
+def ahead(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The volumes whose working images were to be made ahead: no test waits for the processes that would do it."""
+    asked: list[str] = []
+    monkeypatch.setattr(precaching, "begin", lambda _path, volume_id: asked.append(volume_id))
+    return asked
 
 
 @pytest.fixture

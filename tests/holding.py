@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -26,15 +28,18 @@ def by_this_process(path: str) -> Iterator[Holder]:
 
 
 @contextmanager
-def by_another_process(path: str) -> Iterator[Holder]:
-    """Let a process hold the file open that ends when its input does, so with this one at the latest."""
+def by_another_process(path: str, name: str = "cat") -> Iterator[Holder]:
+    """Let a process of that name hold the file open; it ends when its input does, so with this one at the latest."""
     fd = os.open(path, os.O_RDONLY)
-    try:
-        other = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[fd])
-    finally:
-        os.close(fd)
+    with tempfile.TemporaryDirectory() as directory:
+        program = os.path.join(directory, name)
+        os.symlink(shutil.which("cat") or "/bin/cat", program)
+        try:
+            other = subprocess.Popen([program], stdin=subprocess.PIPE, pass_fds=[fd])
+        finally:
+            os.close(fd)
     with other:
-        yield Holder("cat", other.pid)
+        yield Holder(name, other.pid)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pytest
 from lifecycle import CrashPolicy, InvalidConfig, InvalidName, InvalidPolicy, Kind, config
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import NewerFormat
+from lifecycle.setting import read_setting
 
 WHERE = "/srv/vms/pool.toml"
 
@@ -351,7 +352,7 @@ def test_a_change_that_cannot_be_is_refused(
 def test_a_setting_is_read_as_a_person_writes_it(
     key: str, text: str, setting: dict[str, object]
 ) -> None:
-    assert config.read_setting("vm/a", key, text) == setting
+    assert read_setting("vm/a", key, text) == setting
 
 
 @pytest.mark.parametrize(
@@ -370,5 +371,5 @@ def test_a_setting_is_read_as_a_person_writes_it(
 )
 def test_a_setting_that_cannot_be_is_refused(key: str, text: str, complaint: str) -> None:
     with pytest.raises(InvalidConfig) as caught:
-        config.read_setting("vm/a", key, text)
+        read_setting("vm/a", key, text)
     assert complaint in caught.value.reason

@@ -14,7 +14,8 @@ import pytest
 from mounts import FileSystem
 
 from lifecycle.cli import COMMANDS
-from lifecycle.config import SETTABLE, PoolConfig
+from lifecycle.config import PoolConfig
+from lifecycle.setting import SETTABLE
 
 ROOT = Path(__file__).parents[1]
 

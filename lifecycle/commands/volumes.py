@@ -109,12 +109,12 @@ def show_command(session: Session, volume_id: str) -> None:
 @click.argument("settings", metavar="KEY=VALUE…", nargs=-1, required=True)
 def set_command(session: Session, volume_id: str, settings: tuple[str, ...]) -> None:
     """Change settings: rw=yes|no, keep=POLICY, revisions_to_keep=N, on_crash=resume|commit|revert, source=VM/NAME,
-    snapshots=yes|no, label=TEXT (of the current image).
+    snapshots=yes|no, precache=auto|always|never, ready=N, label=TEXT (of the current image).
 
     An empty value (keep=) goes back to the pool's. rw, source and snapshots change only at rest. A policy that keeps
     less removes nothing by itself: `prune` does.
     """
-    from lifecycle.config import read_setting  # noqa: PLC0415 - keeps --help quick
+    from lifecycle.setting import read_setting  # noqa: PLC0415 - keeps --help quick
 
     changes: dict[str, Any] = {}
     for setting in settings:

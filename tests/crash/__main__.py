@@ -12,6 +12,7 @@ import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from unittest import mock
 
 from mounts import KINDS, Mounts
 
@@ -21,6 +22,7 @@ from crash.operations import FAULTS, stop_after, stop_before
 from crash.power import WAYS, Mains
 from crash.scenes import BY_NAME
 from crash.trial import Stage
+from lifecycle import precaching
 
 _START, _END = "<!-- the table of one run -->", "<!-- end -->"
 _mounts: list[Mounts] = []
@@ -31,6 +33,7 @@ _mains: dict[str, Mains] = {}
 def enter(below: str) -> None:
     """Make a process ready to mount."""
     logging.disable(logging.CRITICAL)
+    mock.patch.object(precaching, "begin").start()  # what is made ahead is made in the scenes
     _mounts.append(Mounts(Path(tempfile.mkdtemp(dir=below))))
 
 

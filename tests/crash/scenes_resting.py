@@ -15,6 +15,7 @@ from crash.situations import (
     forget_rest,
     import_file,
     import_stream,
+    made_ahead,
     on,
     resize,
     reverted,
@@ -50,6 +51,13 @@ RESTING: tuple[Scene, ...] = (
     Scene(
         "revert",
         committed_thrice,
+        on(lambda volume: volume.revert(1)),
+        "committed 3=c | 1=a | 2=b",
+        "reverted 1=a | 1=a | 2=b | 3=c",
+    ),
+    Scene(
+        "revert what was made ahead of",
+        then(committed_thrice, made_ahead),
         on(lambda volume: volume.revert(1)),
         "committed 3=c | 1=a | 2=b",
         "reverted 1=a | 1=a | 2=b | 3=c",

@@ -117,6 +117,19 @@ def direct_reverted(pool: Pool) -> Volume:
     return volume
 
 
+def made_ahead(volume: Volume) -> None:
+    """The next working image is there."""
+    volume.configure(precache="always")
+    assert volume.pool.backend.make_ahead(volume.id) == 1
+
+
+def disposable_awaited(pool: Pool) -> Volume:
+    """A working image of its source waits for it."""
+    pool[NEIGHBOUR].configure(ready=1)
+    assert pool.backend.make_ahead(NEIGHBOUR) == 1
+    return disposable(pool)
+
+
 def adopted(pool: Pool) -> Volume:
     """An image that was there before the pool: it has no record."""
     (Path(pool.path) / f"{ID}.img").write_bytes(b"a".ljust(STANDARD, b"\0"))

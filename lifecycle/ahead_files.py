@@ -1,0 +1,118 @@
+"""The files of working images made ahead: finding a fresh one, taking it, dropping what is stale.
+
+A volume's next working image is `NAME-precache.img`; those waiting for the disposables that begin from it are
+`.ready/NAME.….img` beside it. Each bears the number of the image it was made from as its modification time, as every
+unwritten working image does. Whatever makes another image current drops them first, under the VM's lock; so one that
+is fresh by number and size is what it seems.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from lifecycle.files import Directory, temporary_name
+from lifecycle.names import Kind
+from lifecycle.volume_images import VolumeImages
+
+READY = ".ready"
+"""The directory, within a VM's, of the images that wait for disposables."""
+
+
+def is_fresh(status: os.stat_result, number: int, size: int) -> bool:
+    """Tell whether this is an unwritten image of so many bytes, made from the image of that number."""
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_nlink == 1
+        and (status.st_mtime_ns, status.st_size) == (number, size)
+    )
+
+
+def has_precache(opened: VolumeImages) -> bool:
+    """Tell whether the volume's next working image is there, and fresh."""
+    status = (
+        opened.directory.stat(opened.name + Kind.PRECACHE) if opened.evidence.precache else None
+    )
+    current, number = opened.evidence.current, opened.view.current
+    return (
+        status is not None
+        and current is not None
+        and number is not None
+        and is_fresh(status, number, current.st_size)
+    )
+
+
+def take_precache(opened: VolumeImages, mode: int) -> bool:
+    """Make the next working image the working image, with these permissions; False if there is no fresh one."""
+    if not has_precache(opened):
+        return False
+    file = opened.name + Kind.PRECACHE
+    opened.directory.set_mode(file, mode)
+    opened.directory.rename(file, opened.working)
+    return True
+
+
+def fresh_ready(directory: Directory, name: str, number: int, size: int) -> list[str]:
+    """Return the files in a `.ready` that wait for disposables of this volume, and are fresh."""
+    found = [entry.name for entry in directory.entries() if _is_of(entry.name, name)]
+    statuses = ((file, directory.stat(file)) for file in found)
+    return [file for file, status in statuses if status and is_fresh(status, number, size)]
+
+
+def claim_ready(
+    there: Directory, name: str, number: int, size: int, here: Directory, working: str
+) -> str | None:
+    """Take one image that waits, out of its source's VM, to a temporary name in a disposable's.
+
+    Args:
+        there: the source's VM's directory.
+        name: the source's NAME.
+        number: of the image that the disposable begins from.
+        size: bytes of it.
+        here: the disposable's VM's directory.
+        working: the name that the image is to get in the end.
+
+    Returns:
+        the temporary name; None if none waits.
+    """
+    try:
+        waiting = there.child(READY)
+    except FileNotFoundError:
+        return None
+    with waiting:
+        for file in fresh_ready(waiting, name, number, size):
+            claimed = temporary_name(working)
+            try:
+                waiting.move(file, here, claimed)
+            except FileNotFoundError:
+                continue  # another disposable was quicker
+            return claimed
+    return None
+
+
+def new_ready_name(name: str) -> str:
+    """Return a name for one more image to wait."""
+    return f"{name}.{os.urandom(8).hex()}.img"
+
+
+def drop(opened: VolumeImages) -> None:
+    """Remove what was made ahead of the current image, which is about to be no longer current."""
+    if opened.evidence.precache:
+        opened.directory.remove(opened.name + Kind.PRECACHE)
+    if opened.evidence.ready:
+        drop_ready(opened)
+
+
+def drop_ready(opened: VolumeImages, *, keep: int = 0) -> None:
+    """Remove what waits for disposables, but for so many."""
+    with opened.directory.child(READY) as waiting:
+        files = sorted(entry.name for entry in waiting.entries() if _is_of(entry.name, opened.name))
+        for file in files[keep:]:
+            waiting.remove(file)
+    if not keep:
+        opened.directory.remove_directory(READY)  # unless another volume's images wait there
+
+
+def _is_of(file: str, name: str) -> bool:
+    """Tell whether this is an image that waits for disposables of that volume: NAME.sixteen digits.img."""
+    return file.startswith(f"{name}.") and len(file) == len(name) + len(new_ready_name(""))

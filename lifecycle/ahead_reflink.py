@@ -1,0 +1,134 @@
+"""Making working images ahead, in the background, so that a start finds one ready.
+
+How this works. They are cloned without the VM's lock: the image cloned from never changes. The lock is held only to
+give the finished clone its name, if that image is still the current one then. So a start neither waits for this nor
+gets a stale image; and if it comes early, it clones for itself while this gives way, since it shares only one stretch
+at a time. What the files are called, and how a start takes one, is in ahead_files.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from lifecycle import ahead_files, copying, extents, files
+from lifecycle.ahead_files import READY
+from lifecycle.config import Precache
+from lifecycle.files import Draft
+from lifecycle.names import Kind
+
+if TYPE_CHECKING:
+    from lifecycle.backend_reflink import ReflinkBackend
+    from lifecycle.volume_files import VolumeFiles
+
+_CHEAP = 64
+"""A clone of so many extents takes some milliseconds at most: not worth making ahead."""
+
+
+def is_wanted(backend: ReflinkBackend, volume_id: str) -> bool:
+    """Tell whether a working image should be made ahead for this volume now."""
+    with backend.opened(volume_id) as opened:
+        return _missing(backend, opened) is not None
+
+
+def make(backend: ReflinkBackend, volume_id: str) -> int:
+    """Make what is missing, unless another process is at it; return how many images were made."""
+    made = 0
+    with backend.opened(volume_id) as opened:
+        if _missing(backend, opened) is None:
+            return 0
+        origin = opened.open_current()
+    try:
+        fcntl.flock(origin, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while _make_one(backend, volume_id, origin):
+            made += 1
+    except BlockingIOError:
+        return 0
+    finally:
+        os.close(origin)
+    return made
+
+
+def _missing(backend: ReflinkBackend, opened: VolumeFiles) -> str | None:
+    """Return where the next image that is missing belongs: `-precache.img` or `.ready`; None if none is."""
+    config, evidence = opened.record.config, opened.evidence
+    if not opened.view.owns or not config.snapshots or evidence.current is None:
+        return None
+    if evidence.working is None and _pays(backend, opened) and not ahead_files.has_precache(opened):
+        return Kind.PRECACHE
+    return READY if _waiting(opened) < config.ready else None
+
+
+def _pays(backend: ReflinkBackend, opened: VolumeFiles) -> bool:
+    """Tell whether the volume's own next working image should be made ahead."""
+    policy = opened.record.config.precache or backend.config.precache
+    if policy is not Precache.AUTO:
+        return policy is Precache.ALWAYS
+    origin = opened.open_current()
+    try:
+        return extents.are_more_than(origin, _CHEAP)
+    finally:
+        os.close(origin)
+
+
+def _waiting(opened: VolumeFiles) -> int:
+    """Return how many images wait for disposables."""
+    current, number = opened.evidence.current, opened.view.current
+    if not opened.evidence.ready or current is None or number is None:
+        return 0
+    with opened.directory.child(READY) as directory:
+        return len(ahead_files.fresh_ready(directory, opened.name, number, current.st_size))
+
+
+def _make_one(backend: ReflinkBackend, volume_id: str, origin: int) -> bool:
+    """Make one image that is missing; return whether there may be another."""
+    with backend.opened(volume_id) as opened:
+        where = _missing(backend, opened)
+        if where is None or not _is_current(opened, origin):
+            return False
+        with opened.draft() as draft:
+            if not _fill(backend, opened, origin, draft, where):
+                return False
+            return _publish(backend, volume_id, origin, draft, where)
+
+
+def _fill(
+    backend: ReflinkBackend, opened: VolumeFiles, origin: int, draft: Draft, where: str
+) -> bool:
+    """Make the draft a durable working image; return whether it is still wanted."""
+
+    def is_wanted() -> bool:
+        """A start that came meanwhile has made its own."""
+        return where == READY or opened.directory.stat(opened.working) is None
+
+    shared = extents.share(origin, draft.fd, is_wanted)
+    if shared is False and not backend.config.setup_check:
+        copying.copy(origin, draft.fd)
+    elif not shared:
+        return False
+    files.set_mode(draft.fd, files.FILE_MODE)
+    files.set_time(draft.fd, opened.view.current or 0)
+    files.sync_content(draft.fd)
+    return True
+
+
+def _publish(
+    backend: ReflinkBackend, volume_id: str, origin: int, draft: Draft, where: str
+) -> bool:
+    """Give the image its name, if what it was made from is still current and no one was quicker."""
+    with backend.lock(volume_id.rpartition("/")[0]), backend.opened(volume_id) as opened:
+        if not _is_current(opened, origin) or _missing(backend, opened) != where:
+            return False
+        if where == READY:
+            with opened.directory.child(READY, create=True) as directory:
+                draft.give_name(ahead_files.new_ready_name(opened.name), directory)
+        else:
+            opened.directory.remove(opened.name + Kind.PRECACHE)  # a stale one
+            draft.give_name(opened.name + Kind.PRECACHE)
+    return True
+
+
+def _is_current(opened: VolumeFiles, origin: int) -> bool:
+    current = opened.evidence.current
+    return current is not None and os.path.samestat(current, os.fstat(origin))

@@ -1,0 +1,112 @@
+"""How a reflink pool makes one image of another: above all, the working image that a start begins with."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from lifecycle import ahead_files, copying, files, holders, names
+from lifecycle.config import VolumeConfig
+from lifecycle.errors import NoReflinks, NoSuchVolume, Unsupported
+from lifecycle.files import Draft
+from lifecycle.flushing import Steps
+from lifecycle.reflink_telling import ReflinkTelling
+from lifecycle.volume_files import VolumeFiles, truncate
+
+if TYPE_CHECKING:
+    from lifecycle.pool import Pool
+
+log = logging.getLogger("lifecycle.backend")
+
+_READ_ONLY = 0o400
+
+
+class ReflinkCloning(ReflinkTelling):
+    """The part of the reflink backend that clones, or where that cannot be and was accepted, copies."""
+
+    def begin(self, pool: Pool, opened: VolumeFiles) -> Steps:
+        """Make the working image, named but not durably so."""
+        config = opened.record.config
+        mode = files.FILE_MODE if config.rw else _READ_ONLY
+        if config.source is None:
+            number, current = opened.view.current, opened.evidence.current
+            if number is None or current is None:
+                raise NoSuchVolume(opened.volume_id, self.root)
+            if ahead_files.take_precache(opened, mode):
+                return
+            origin = opened.open_current()
+        else:
+            origin, number = self.open_current(config.source)
+            opened.record = dataclasses.replace(opened.record, begun=number)
+        try:
+            with self._working_image(pool, opened, origin, number) as image:
+                self._grow(image.fd, config)
+                files.set_mode(image.fd, mode)
+                files.set_time(image.fd, number)
+                if config.source is None:
+                    yield [image.fd]
+                else:
+                    with opened.ready(opened.record) as record:
+                        yield [image.fd, record.fd]
+                image.give_name(opened.working)
+        finally:
+            os.close(origin)
+
+    def _working_image(self, pool: Pool, opened: VolumeFiles, origin: int, number: int) -> Draft:
+        """Return a clone of what is open at `origin`, or an image of the source's that waits to be taken."""
+        source = opened.record.config.source
+        if source is not None:
+            vm, name = names.split_id(source)
+            size = os.fstat(origin).st_size
+            with self.directory(vm) as there:
+                claimed = ahead_files.claim_ready(
+                    there, name, number, size, opened.directory, opened.working
+                )
+            if claimed is not None:
+                return opened.directory.reopened(claimed)
+        draft = opened.draft()
+        try:
+            self.clone(pool, origin, draft, source or opened.volume_id)
+        except BaseException:
+            draft.close()
+            raise
+        return draft
+
+    def clone(self, pool: Pool, origin: int, draft: Draft, what: str) -> None:
+        """Let the draft share the origin's blocks; where that cannot be and was accepted, copy."""
+        if files.reflink(origin, draft.fd):
+            log.info("reflinked the current image of %r", what)
+            return
+        if self.config.setup_check:
+            raise NoReflinks(self.root)
+        copying.copy(origin, draft.fd, pool.progress(f"copy {what}"))
+        log.info("copied the current image of %r, as this file system has no reflinks", what)
+
+    def clone_current(self, pool: Pool, opened: VolumeFiles, draft: Draft) -> None:
+        """Let the draft share the volume's current image's blocks, or copy it."""
+        origin = opened.open_current()
+        try:
+            self.clone(pool, origin, draft, opened.volume_id)
+        finally:
+            os.close(origin)
+
+    def copy_unused(self, pool: Pool, origin: int, draft: Draft, what: str) -> None:
+        """Copy an image that no one else has open.
+
+        Raises:
+            Unsupported: someone has.
+        """
+        if holders.is_open_elsewhere(origin) is not False:
+            raise Unsupported(
+                f"{what}: a checkpoint of a running VM needs reflinks, for a copy of an image that is"
+                " being written to is not of one moment; stop the VM instead"
+            )
+        copying.copy(origin, draft.fd, pool.progress(f"copy {what}"))
+
+    def _grow(self, fd: int, config: VolumeConfig) -> None:
+        """Give a disposable's working image the size it is set up with, if its source is smaller."""
+        wanted = config.size if config.source is not None else None
+        if wanted is not None and wanted > os.fstat(fd).st_size:
+            truncate(fd, wanted)
