@@ -42,6 +42,7 @@ INTERRUPTED = 130
 
 COMMANDS = {
     "pools": ("init", "pool", "verify", "diagram", "completion"),
+    "adopt": ("adopt",),
     "volumes": ("create", "list", "show", "set", "resize", "import", "export", "clone", "remove"),
     "life": ("start", "stop", "checkpoint", "revert", "run", "recover"),
     "revisions": ("log", "forget", "pin", "unpin", "label", "prune"),

@@ -116,7 +116,7 @@ def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
     findings: tuple[str, ...] = ()
     if record.config.source is None and not evidence.moved:
         record, findings = _settled(evidence, record)
-    return Judgement(_view(evidence, record, on_crash), record, findings)
+    return Judgement(view_of(evidence, record, on_crash), record, findings)
 
 
 def _is_disposable(evidence: Evidence) -> bool:
@@ -220,7 +220,7 @@ def _new_number(evidence: Evidence, record: Record) -> int | None:
     return record.next if record.current is None or record.current in evidence.revisions else None
 
 
-def _view(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
+def view_of(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
     """Return what a whole volume is like; a disposable has a working image at most, begun from its source's."""
     owns = record.config.source is None
     image = evidence.working or (evidence.current if owns else None)

@@ -32,7 +32,7 @@ def findings(path: str, vm: str | None, on_crash: CrashPolicy) -> Iterator[Findi
             return
         for entry in sorted(root.entries(), key=lambda one: one.name):
             if not entry.is_dir(follow_symlinks=False) and entry.name != settings.POOL_FILE:
-                yield Finding(_shown(entry.name), _FOREIGN, harmful=False)
+                yield Finding(shown_name(entry.name), _FOREIGN, harmful=False)
         for name, directory in vms_below(root):
             yield from _in_vm(name, directory, on_crash)
 
@@ -42,7 +42,7 @@ def _in_vm(vm: str, directory: Directory, on_crash: CrashPolicy) -> Iterator[Fin
         yield from _of_volume(f"{vm}/{name}", directory, name, on_crash)
     for entry in sorted(directory.entries(), key=lambda one: one.name):
         if not entry.is_dir(follow_symlinks=False):
-            yield from _of_file(f"{vm}/{_shown(entry.name)}", entry, directory)
+            yield from _of_file(f"{vm}/{shown_name(entry.name)}", entry, directory)
 
 
 def _of_volume(
@@ -125,7 +125,7 @@ def _without_volume(parsed: FileName) -> str:
     return f"left behind by a crash; there is no volume {parsed.volume}"
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
     """Return a file's name as it can be printed anywhere; names on disk are bytes of any kind."""
     text = os.fsencode(name).decode(errors="backslashreplace")
     return "".join(

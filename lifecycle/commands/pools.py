@@ -51,7 +51,7 @@ def init_command(
         loop=loop,
         setup_check=not no_setup_check,
     )
-    _enter(pool.path, name)
+    let_be_known(pool.path, name)
     document = documents.of_pool(watched(pool))
     how = "reflinks" if document["reflinks"] else "no reflinks: each start copies the whole image"
     free = format_size(document["size"] - document["usage"])
@@ -61,14 +61,15 @@ def init_command(
     )
 
 
-def _enter(path: str, name: str | None) -> None:
-    """Let this machine know the pool; without that it is a pool all the same."""
+def let_be_known(path: str, name: str | None) -> str | None:
+    """Let this machine know the pool, and return by what name; without that it is a pool all the same."""
     from lifecycle import known_pools  # noqa: PLC0415 - keeps --help quick
 
     try:
-        known_pools.enter(path, name)
+        return known_pools.enter(path, name).name
     except (InvalidName, OSError) as error:
         click.echo(f"lifecycle: {path} is a pool, but not known by a name: {error}", err=True)
+    return None
 
 
 @command("pool", short_help="Show the pool.")
