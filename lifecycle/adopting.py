@@ -38,13 +38,15 @@ def plan(
         found: what is there.
         now: the moment that new records bear.
         said: what a qubes.xml says.
-        keep: the retention policy's line; by default what the qubes.xml says, else every pool's default.
+        keep: the retention policy's line, whatever the qubes.xml says; by default that, else every pool's default.
         remove_cow: whether to remove what the `file` driver left and is of no more use.
 
     Raises:
         InvalidPolicy: `keep` is none.
     """
     said = said or Said()
+    if keep is not None:
+        said = said.without_keep()
     keep = keep or said.keep or DEFAULT_KEEP
     here = {one.id: _of_files(one, said, now) for one in found.volumes.values()}
     missing = [FoundVolume(one, _no_files(one)) for one in said.volumes if one not in here]
@@ -54,7 +56,7 @@ def plan(
     volumes = [
         one.remarked(
             *said.source_remarks(one, planned),
-            *_of_files_remarks(found.volumes.get(one.id), one, keep, now),
+            *_cautions(found.volumes.get(one.id), one, keep, now),
         )
         for one in ordered
     ]
@@ -122,9 +124,7 @@ def _missing_directories(volumes: Iterable[Planned], vms: Iterable[str]) -> Iter
 # ---------------------------------------------------------------- remarks
 
 
-def _of_files_remarks(
-    found: FoundVolume | None, one: Planned, keep: str, now: datetime
-) -> Iterator[str]:
+def _cautions(found: FoundVolume | None, one: Planned, keep: str, now: datetime) -> Iterator[str]:
     """Say what a person should know of a volume that has files before it is used."""
     if found is None or not one.is_fit:
         return

@@ -71,6 +71,15 @@ class Said:
         """The retention policy's line of the pool; None if nothing is said."""
         return _keep(self.pool.revisions_to_keep)
 
+    def without_keep(self) -> Said:
+        """Return what it says but for how many revisions to keep."""
+        volumes = {
+            one.vid: dataclasses.replace(one, revisions_to_keep=None)
+            for one in self.volumes.values()
+        }
+        pool = dataclasses.replace(self.pool, revisions_to_keep=None)
+        return dataclasses.replace(self, pool=pool, volumes=volumes)
+
     def of_volume(self, found: FoundVolume, now: datetime) -> Planned | None:
         """Return what a volume without a record becomes; None if the file does not say.
 

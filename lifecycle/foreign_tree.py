@@ -9,6 +9,7 @@ after it are files removed that someone asked to have removed, each if it still 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
@@ -26,6 +27,8 @@ from lifecycle.names import Kind
 from lifecycle.pool import Pool
 from lifecycle.reflink_telling import ReflinkTelling
 from lifecycle.verify_reflink import findings, shown_name
+
+log = logging.getLogger("lifecycle.adopt")
 
 _OLD = ".old"
 """What the `file` driver puts behind the name of the changes that it keeps as the one revision."""
@@ -183,9 +186,11 @@ def carry_out(plan: Plan, *, setup_check: bool = True) -> Pool:
         for path in plan.removed:
             vm, _, file = path.rpartition("/")
             with root.child(vm) as directory:
-                if _is_removable(directory, file):
-                    directory.remove(file)
-                    directory.sync()
+                if not _is_removable(directory, file):
+                    log.warning("%s stays: it came into use meanwhile", path)
+                    continue
+                directory.remove(file)
+                directory.sync()
     return pool
 
 

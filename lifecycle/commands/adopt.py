@@ -79,7 +79,7 @@ def adopt_command(
         pool = foreign_tree.carry_out(plan, setup_check=not no_setup_check)
         known_as = let_be_known(pool.path, name)
     document = {"path": where, "adopted": yes, "name": known_as, **_document(plan)}
-    session.say(document, *_lines(plan), "", _outcome(plan, known_as, done=yes))
+    session.say(document, *_lines(plan, done=yes), "", _outcome(plan, known_as, done=yes))
     if not all(one.is_fit for one in plan.volumes):
         session.exit_status = FAILED
 
@@ -139,7 +139,7 @@ def _of_volume(one: Planned) -> Document:
     return document | ({} if one.is_fit else {"damage": view.damage})
 
 
-def _lines(plan: Plan) -> list[str]:
+def _lines(plan: Plan, *, done: bool) -> list[str]:
     header = ("VOLUME", "STATE", "KIND", "NUMBER", "REVISIONS", "TOLD BY", "SOURCE")
     lines = _table([header, *(_row(one) for one in plan.volumes)])
     remarks = [
@@ -149,8 +149,8 @@ def _lines(plan: Plan) -> list[str]:
     ]
     remarks += [(one.path, one.text) for one in plan.notes]
     sections = {
-        "adds": [f"  {one}" for one in plan.added],
-        "removes": [f"  {one}" for one in plan.removed],
+        "added" if done else "to add": [f"  {one}" for one in plan.added],
+        "removed" if done else "to remove": [f"  {one}" for one in plan.removed],
         "to know": [f"  {path}: {text}" for path, text in remarks],
     }
     for title, section in sections.items():
