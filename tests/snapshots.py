@@ -31,7 +31,11 @@ def _entry(path: Path) -> Entry:
     status = path.lstat()
     if stat.S_ISDIR(status.st_mode):
         return Entry(status.st_ino, status.st_mode, None, None, None, None)
-    content = os.readlink(path) if stat.S_ISLNK(status.st_mode) else path.read_bytes()
+    content: bytes | str | None = None  # as of a pipe or socket
+    if stat.S_ISLNK(status.st_mode):
+        content = os.readlink(path)
+    elif stat.S_ISREG(status.st_mode):
+        content = path.read_bytes()
     return Entry(
         status.st_ino, status.st_mode, status.st_nlink, status.st_size, status.st_mtime_ns, content
     )

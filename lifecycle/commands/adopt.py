@@ -187,7 +187,10 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
 
 def _outcome(plan: Plan, known_as: str | None, *, done: bool) -> str:
     damaged = sum(not one.is_fit for one in plan.volumes)
-    counted = f"{len(plan.volumes)} volumes" + (f", {damaged} of them damaged" if damaged else "")
+    count = len(plan.volumes)
+    counted = f"{count} volume{'' if count == 1 else 's'}" + (
+        f", {damaged} damaged" if damaged else ""
+    )
     if not done:
         return f"{plan.path}: {counted}; keeps {plan.keep}. Nothing was changed; --yes does it."
     known = f", known as {known_as}" if known_as else ""
