@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -276,3 +277,12 @@ def test_a_copy_of_the_tree_is_a_pool_too(tree: Path, call: Call, xfs: FileSyste
     copy = xfs.new_directory() / "copy"
     shutil.copytree(tree, copy)
     assert numbers(Pool.open(copy)["appvms/foo/private"]) == [1, 2, 3]
+
+
+def test_the_docs_show_what_it_prints(tree: Path, call: Call) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "adopt.md").read_text()
+    shown = re.findall(r"^```(?:text|console)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    files, printed = (one.replace("/var/lib/qubes", str(tree)) for one in shown)
+    assert files.splitlines() == [f"{tree}/{file}" for file in foreign.FILES]
+    said = foreign.xml(tree, foreign.SAID)
+    assert call("adopt", str(tree), "--qubes-xml", said).out == printed.partition("\n")[2]
