@@ -10,7 +10,7 @@ import foreign
 import pytest
 from command_line import Call
 from disks import SIZE
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mounts import FileSystem
 from snapshots import snapshot
@@ -296,6 +296,7 @@ def test_a_file_that_is_not_there(call: Call, tree: Path) -> None:
     )
 
 
+@settings(derandomize=True, database=None, deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=300),
@@ -318,6 +319,7 @@ ATTRIBUTES = st.dictionaries(
 )
 
 
+@settings(derandomize=True, database=None, deadline=None)
 @given(ATTRIBUTES)
 def test_every_attribute_is_understood_or_remarked_on(attributes: dict[str, str]) -> None:
     said = " ".join(f'{name}="{text}"' for name, text in attributes.items())
