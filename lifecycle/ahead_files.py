@@ -97,10 +97,15 @@ def new_ready_name(name: str) -> str:
 
 def drop(opened: VolumeImages) -> None:
     """Remove what was made ahead of the current image, which is about to be no longer current."""
-    if opened.evidence.precache:
-        opened.directory.remove(opened.name + Kind.PRECACHE)
+    drop_precache(opened)
     if opened.evidence.ready:
         drop_ready(opened)
+
+
+def drop_precache(opened: VolumeImages) -> None:
+    """Remove the volume's next working image, if there is one."""
+    if opened.evidence.precache:
+        opened.directory.remove(opened.name + Kind.PRECACHE)
 
 
 def drop_ready(opened: VolumeImages, *, keep: int = 0) -> None:

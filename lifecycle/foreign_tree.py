@@ -20,8 +20,8 @@ from lifecycle.backend import Finding
 from lifecycle.config import POOL_FILE, PoolConfig
 from lifecycle.errors import ForeignFile, InvalidName, LifecycleError, NotAPool, storage
 from lifecycle.evidence import Evidence, gather
-from lifecycle.judging import seal
 from lifecycle.files import Directory
+from lifecycle.judging import seal
 from lifecycle.listing import vms_below, volumes_in
 from lifecycle.names import Kind
 from lifecycle.pool import Pool

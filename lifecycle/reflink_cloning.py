@@ -36,6 +36,7 @@ class ReflinkCloning(ReflinkTelling):
                 raise NoSuchVolume(opened.volume_id, self.root)
             if ahead_files.take_precache(opened, mode):
                 return
+            ahead_files.drop_precache(opened)
             origin = opened.open_current()
         else:
             origin, number = self.open_current(config.source)
