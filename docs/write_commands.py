@@ -28,14 +28,23 @@ def page() -> str:
     parts = [HEAD]
     for topic, names in COMMANDS.items():
         parts.append(f"## {topic.capitalize()}\n")
-        parts.extend(_section(top, name) for name in names)
+        parts.extend(part for name in names for part in _sections(top, cli, name))
     return "\n".join(parts)
 
 
-def _section(top: click.Context, name: str) -> str:
-    command = cli.get_command(top, name)
+def _sections(top: click.Context, group: click.Group, name: str) -> list[str]:
+    """Return a command's section; of a group of commands, one of each."""
+    command = group.get_command(top, name)
     if command is None:
         raise LookupError(name)
+    if isinstance(command, click.Group):
+        inner = click.Context(command, info_name=name, parent=top)
+        return [part for one in command.commands for part in _sections(inner, command, one)]
+    return [_section(top, command, " ".join([*top.command_path.split()[1:], name]))]
+
+
+def _section(top: click.Context, command: click.Command, title: str) -> str:
+    name = command.name
     own = [one for one in command.params if one.name not in COMMON]
     shown = click.Command(
         name, params=own, help=command.help, callback=command.callback, add_help_option=False
@@ -43,7 +52,7 @@ def _section(top: click.Context, name: str) -> str:
     context = click.Context(
         shown, info_name=name, parent=top, max_content_width=WIDTH, terminal_width=WIDTH
     )
-    return f"### {name}\n\n```text\n{shown.get_help(context)}\n```\n"
+    return f"### {title}\n\n```text\n{shown.get_help(context)}\n```\n"
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ COMMANDS = {
     "volumes": ("create", "list", "show", "set", "resize", "import", "export", "clone", "remove"),
     "life": ("start", "stop", "checkpoint", "revert", "run", "recover"),
     "revisions": ("log", "forget", "pin", "unpin", "label", "prune"),
+    "hosts": ("host",),
 }
 """The commands by the module of `commands/` that holds them."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -19,26 +20,43 @@ pytest_plugins = ["command_line"]
 NAMES = [name for names in COMMANDS.values() for name in names]
 
 
+def leaves(group: click.Group, names: Iterable[str], *above: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of each command that does something; a group's are those of its commands."""
+    for name in names:
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            yield from leaves(command, command.commands, *above, name)
+        else:
+            yield (*above, name)
+
+
+def command_of(*words: str) -> click.Command:
+    command: click.Command = cli
+    for word in words:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), word)
+        assert found is not None
+        command = found
+    return command
+
+
 # ---------------------------------------------------------------- help
 
 
 @pytest.mark.parametrize("asked", ["-h", "--help"])
 def test_the_help_lists_every_command_with_what_it_does(call: Call, asked: str) -> None:
     lines = [" ".join(line.split()) for line in call(asked).out.splitlines()]
-    context = click.Context(cli)
     for name in NAMES:
-        command = cli.get_command(context, name)
-        assert command is not None
-        assert f"{name} {command.short_help}" in lines
+        assert f"{name} {command_of(name).short_help}" in lines
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_help_of_a_command_names_each_argument_and_option(call: Call, name: str) -> None:
-    text = call(name, "--help").out
-    assert text.startswith(f"Usage: lifecycle {name} [OPTIONS]")
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
-    for parameter in command.params:
+@pytest.mark.parametrize("words", list(leaves(cli, NAMES)), ids=" ".join)
+def test_the_help_of_a_command_names_each_argument_and_option(
+    call: Call, words: tuple[str, ...]
+) -> None:
+    text = call(*words, "--help").out
+    assert text.startswith(f"Usage: lifecycle {' '.join(words)} [OPTIONS]")
+    for parameter in command_of(*words).params:
         if isinstance(parameter, click.Option):
             for spelling in parameter.opts:
                 assert spelling in text

@@ -106,6 +106,7 @@ KNOWN = {
     ("known_pools.py", "os.makedirs"),  # the settings' directory
     ("loop_pool.py", "os.chmod"),  # what was just mounted
     ("tags.py", "os.setxattr"),  # of which nothing promised depends
+    ("installing.py", "os.makedirs"),  # directories of a host's configuration
     ("diagrams.py", "open"),  # drawings, wherever they are asked for
 }
 MODULES = sorted(Path(lifecycle.__file__).parent.rglob("*.py"))
