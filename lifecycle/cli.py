@@ -170,11 +170,25 @@ class _Brief(logging.Formatter):
 
 
 def _log_to_stderr(*, verbose: bool) -> None:
-    """Show warnings and errors, and if asked every file operation and whole tracebacks."""
+    """Show warnings and errors, and if asked all that happens to files and volumes, and whole tracebacks.
+
+    Where stderr is the journal, the log goes there with its fields, and each transition is told of in any case.
+    """
     handler = logging.StreamHandler()
     if not verbose:
         handler.setFormatter(_Brief())
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+    level = logging.INFO if verbose else logging.WARNING
+    if "JOURNAL_STREAM" in os.environ:
+        from lifecycle import journal  # noqa: PLC0415 - only where a journal may be
+
+        if journal.is_behind(2):
+            journal.log_there(handler, level)
+            return
+    logging.basicConfig(level=level, handlers=[handler])
+    if verbose:
+        from lifecycle import transition_log  # noqa: PLC0415 - not needed to start or stop a VM
+
+        transition_log.connect()
 
 
 _POOL = click.option(
