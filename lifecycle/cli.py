@@ -15,7 +15,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +138,18 @@ def default_pool() -> str:
     return os.path.join(home, "lifecycle")
 
 
+def every_pool(session: Session) -> Iterator[tuple[str, Session]]:
+    """Yield a session for each pool that this machine knows, and for the one at the default place, by its name."""
+    from lifecycle import known_pools  # noqa: PLC0415 - only here
+
+    found = [(one.name, one.path) for one in known_pools.known()]
+    usual = default_pool()
+    if os.path.isdir(usual) and known_pools.name_of(usual) is None:
+        found.append((usual, usual))
+    for name, path in found:
+        yield name, Session(path, as_json=session.as_json)
+
+
 def command(name: str, *, short_help: str) -> Callable[[Callable[..., None]], click.Command]:
     """Make a function a command: it is called with a `Session` and its own parameters by name."""
 
@@ -224,6 +236,15 @@ def targets_argument(*, required: bool = True) -> Callable[..., Any]:
     metavar = "TARGET…" if required else "[TARGET…]"
     return click.argument(
         "targets", metavar=metavar, nargs=-1, required=required, shell_complete=complete
+    )
+
+
+def all_pools_option() -> Callable[..., Any]:
+    """Return the option to go through all pools instead of one."""
+    return click.option(
+        "--all-pools",
+        is_flag=True,
+        help="In every pool that this machine knows, going on past what fails; exit status 1 then.",
     )
 
 

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import click
 
 from lifecycle import documents
 from lifecycle.change import Change
-from lifecycle.cli import FAILED, Session, command, complete, targets_argument, volume_argument
+from lifecycle.cli import (
+    FAILED,
+    Session,
+    all_pools_option,
+    command,
+    complete,
+    every_pool,
+    targets_argument,
+    volume_argument,
+)
+from lifecycle.ending import Ending, end
+from lifecycle.errors import LifecycleError
 from lifecycle.states import Event
 from lifecycle.together import Outcome
 from lifecycle.vm import VM
 from lifecycle.volume import Volume
+
+_SERVICE_RESULT = "service-result"
+_NOTHING_TO_RECOVER = "nothing to recover"
 
 
 @command("start", short_help="Give volumes a working image.")
@@ -28,11 +44,25 @@ def start_command(session: Session, targets: tuple[str, ...]) -> None:
 @command("stop", short_help="Keep or throw away what the VMs wrote.")
 @targets_argument()
 @click.option("--discard", is_flag=True, help="Throw away, whatever kind of volume it is.")
-def stop_command(session: Session, targets: tuple[str, ...], discard: bool) -> None:
+@click.option(
+    "--ending",
+    "how",
+    type=click.Choice([*(one.value for one in Ending), _SERVICE_RESULT]),
+    help="For a host that tells of an end that has happened: pass over what is at rest, go on past what fails, and"
+    " note that for `recover`. service-result: as $SERVICE_RESULT says, in ExecStopPost= of a systemd unit.",
+)
+def stop_command(
+    session: Session, targets: tuple[str, ...], discard: bool, how: str | None
+) -> None:
     """Stop volumes, or all running volumes of VMs: commit, or throw away, by what kind they are.
 
     What was not written to is released, and spends no revision.
     """
+    if how is not None:
+        if discard:
+            raise click.UsageError("--discard says how it ended; with --ending, say `discarded`.")
+        _end(session, targets, how)
+        return
     outcome: Outcome = []
     for target in session.targets(targets):
         outcome += (
@@ -101,22 +131,69 @@ def run_command(session: Session, vm: str, discard: bool, words: tuple[str, ...]
 
 @command("recover", short_help="Apply the crash policies after a host's crash.")
 @targets_argument(required=False)
-def recover_command(session: Session, targets: tuple[str, ...]) -> None:
+@all_pools_option()
+def recover_command(session: Session, targets: tuple[str, ...], all_pools: bool) -> None:
     """Finish or drop what a crash left half done, in all VMs or those of TARGETs, and apply the crash policies.
 
     A working image that no one holds open is kept for the next start (resume), committed as a revision marked
     `crash`, or thrown away (revert). Goes on past what fails; exit status 1 then.
     """
+    if all_pools:
+        if targets:
+            raise click.UsageError("--all-pools takes no TARGET.")
+        _say_done(session, list(_recover_everywhere(session)), _NOTHING_TO_RECOVER)
+        return
     vms = sorted({volume.vm for volume in session.volumes(targets)}) if targets else []
     found = session.pool.recover(*vms)
+    done = [_Done(one.id, one.state, one.text, one.error) for one in found]
+    _say_done(session, done, _NOTHING_TO_RECOVER)
+
+
+class _Done(NamedTuple):
+    """What was done about one volume, VM or pool."""
+
+    id: str
+    state: str | None
+    text: str
+    error: Exception | None
+
+
+def _recover_everywhere(session: Session) -> Iterator[_Done]:
+    for name, one_session in every_pool(session):
+        try:
+            pool = one_session.pool
+        except (LifecycleError, OSError) as error:
+            yield _Done(name, None, f"could not be opened: {error}", error)
+            continue
+        for one in pool.recover():
+            yield _Done(f"{name}:{one.id}", one.state, one.text, one.error)
+
+
+def _end(session: Session, targets: tuple[str, ...], how: str) -> None:
+    if how == _SERVICE_RESULT:
+        from lifecycle.hosts import systemd  # noqa: PLC0415 - only here
+
+        result = os.environ.get("SERVICE_RESULT")
+        if result is None:
+            raise click.UsageError(
+                "$SERVICE_RESULT is not set: `--ending service-result` is for ExecStopPost= of a systemd unit."
+            )
+        how = systemd.ending_of(result)
+    ended = end(session.volumes(targets), Ending(how))
+    done = [_Done(one.volume.id, one.state, one.text, one.error) for one in ended]
+    _say_done(session, done, "nothing was running")
+
+
+def _say_done(session: Session, done: Sequence[_Done], nothing: str) -> None:
+    """Say what was done, one by one; exit status 1 if any of it failed."""
     session.say(
         [
             {"id": one.id, "state": one.state, "text": one.text, "failed": one.error is not None}
-            for one in found
+            for one in done
         ],
-        *([f"{one.id}: {one.text}" for one in found] or ["nothing to recover"]),
+        *([f"{one.id}: {one.text}" for one in done] or [nothing]),
     )
-    if any(one.error is not None for one in found):
+    if any(one.error is not None for one in done):
         session.exit_status = FAILED
 
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
 from lifecycle import documents
-from lifecycle.cli import Session, command, targets_argument, volume_argument
+from lifecycle.cli import (
+    FAILED,
+    Session,
+    all_pools_option,
+    command,
+    every_pool,
+    targets_argument,
+    volume_argument,
+)
+from lifecycle.errors import LifecycleError
 from lifecycle.policies import Plan
 from lifecycle.volume import Volume
 
@@ -72,21 +84,59 @@ def label_command(session: Session, volume_id: str, number: int, text: str) -> N
 @command("prune", short_help="Remove what retention does not keep.")
 @targets_argument(required=False)
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed, and why not.")
-def prune_command(session: Session, targets: tuple[str, ...], dry_run: bool) -> None:
+@all_pools_option()
+def prune_command(
+    session: Session, targets: tuple[str, ...], dry_run: bool, all_pools: bool
+) -> None:
     """Remove the revisions that retention does not keep, of TARGETs or of all volumes."""
+    if all_pools:
+        if targets:
+            raise click.UsageError("--all-pools takes no TARGET.")
+        _prune_everywhere(session, dry_run=dry_run)
+        return
     plans = [
         (volume, volume.plan() if dry_run else volume.prune())
         for volume in session.volumes(targets)
     ]
     session.say(
         [documents.of_plan(volume, plan) for volume, plan in plans],
-        *(line for volume, plan in plans for line in _lines(volume, plan, dry_run=dry_run)),
+        *(line for volume, plan in plans for line in _lines(volume.id, plan, dry_run=dry_run)),
     )
 
 
-def _lines(volume: Volume, plan: Plan, *, dry_run: bool) -> list[str]:
+def _prune_everywhere(session: Session, *, dry_run: bool) -> None:
+    """Prune the volumes of every pool, and say of each what was removed, or what went wrong."""
+    found: list[dict[str, Any]] = []
+    lines: list[str] = []
+    for name, volume in _volumes_everywhere(session):
+        try:
+            if isinstance(volume, Exception):
+                raise volume
+            plan = volume.plan() if dry_run else volume.prune()
+        except (LifecycleError, OSError) as error:
+            session.exit_status = FAILED
+            found.append({"id": name, "error": str(error)})
+            lines.append(f"{name}: {error}")
+        else:
+            found.append({**documents.of_plan(volume, plan), "id": name})
+            lines += _lines(name, plan, dry_run=dry_run)
+    session.say(found, *lines)
+
+
+def _volumes_everywhere(session: Session) -> Iterator[tuple[str, Volume | Exception]]:
+    """Yield every volume by the name of its pool and its own; for a pool that cannot be opened, why."""
+    for name, one in every_pool(session):
+        try:
+            volumes = one.pool.volumes()
+        except (LifecycleError, OSError) as error:
+            yield name, error
+        else:
+            yield from ((f"{name}:{volume.id}", volume) for volume in volumes)
+
+
+def _lines(name: str, plan: Plan, *, dry_run: bool) -> list[str]:
     removed, kept = len(plan.remove), len(plan.keep)
-    lines = [f"{volume.id}: {'would remove' if dry_run else 'removed'} {removed}, keeps {kept}"]
+    lines = [f"{name}: {'would remove' if dry_run else 'removed'} {removed}, keeps {kept}"]
     for verdict in plan.verdicts if dry_run else ():
         what = "keep  " if verdict.keep else "remove"
         lines.append(f"  {what} {verdict.number:>6}  {', '.join(verdict.reasons)}")
