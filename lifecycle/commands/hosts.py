@@ -25,6 +25,11 @@ _ROOT = click.option(
     is_flag=True,
     help="libvirt: also for versions before 6.5; by default if such a version is found here.",
 )
+@click.option(
+    "--enable",
+    is_flag=True,
+    help="systemd: also enable recovery at boot and the daily prune.",
+)
 def install_command(session: Session, name: str, root: str, **flags: bool) -> None:
     """Put into HOST's configuration what makes it call this installation of lifecycle at each start and stop of a VM.
 

@@ -17,7 +17,7 @@ from lifecycle import files
 from lifecycle.errors import LifecycleError
 from lifecycle.files import Directory
 
-HOSTS = {"libvirt": "lifecycle.hosts.libvirt"}
+HOSTS = {"libvirt": "lifecycle.hosts.libvirt", "systemd": "lifecycle.hosts.systemd"}
 """The hosts that something can be installed for, by name; the modules that do it."""
 
 _MARK = "Installed by `lifecycle host install"
