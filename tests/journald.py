@@ -121,6 +121,8 @@ def journald() -> Iterator[Journald]:
     needing.program("systemd-journald", "systemd")
     if os.geteuid() != 0:
         needing.missing("needs root, to run a journal of its own")
+    if not os.path.exists("/etc/machine-id") or not os.path.getsize("/etc/machine-id"):
+        needing.missing("needs /etc/machine-id, as `systemd-machine-id-setup` makes it")
     run = Path(tempfile.mkdtemp(prefix="lc-"))  # a socket's path must be short
     daemon = Journald(run)
     try:

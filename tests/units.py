@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from command_line import Called
 from lifecycle.hosts import systemd
 
 
+@functools.cache
 def instance(vm: str) -> str:
     """Return a VM's name as the instance of a unit."""
     escape = needing.program("systemd-escape", "systemd")
@@ -22,6 +24,7 @@ def instance(vm: str) -> str:
     return done.stdout.removesuffix("\n")
 
 
+@functools.cache
 def unescaped(name: str) -> str:
     """Return what systemd fills in for %I."""
     escape = needing.program("systemd-escape", "systemd")
