@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -40,7 +41,7 @@ def installed(root: Path) -> list[str]:
 
 def complaints(root: Path) -> str:
     """Return what systemd finds wrong in the units. An unknown key is only a warning to it, with exit status 0."""
-    found = [str(Path(f"{root}{systemd.DIRECTORY}", unit)) for unit in systemd.UNITS]
+    found = [str(one) for one in Path(f"{root}{systemd.DIRECTORY}").glob("lifecycle*")]
     done = subprocess.run(
         [needing.program("systemd-analyze", "systemd"), "verify", "--man=no", *found],
         capture_output=True,
@@ -384,6 +385,31 @@ def test_what_makes_no_sense_is_refused(
     volume.start()
     assert call(*words, status=2).complaint
     assert volume.state is State.STARTED
+
+
+# ---------------------------------------------------------------- what the docs show
+
+DOCS = (Path(__file__).parents[1] / "docs" / "hosts-systemd.md").read_text()
+
+
+def test_systemd_finds_nothing_wrong_with_the_units_in_the_docs(root: Path) -> None:
+    shown = re.findall(r"^```ini\n(.*?)^```$", DOCS, re.DOTALL | re.MULTILINE)
+    services = [one for one in shown if "ExecStart=" in one]
+    assert len(services) == 2
+    directory = Path(f"{root}{systemd.DIRECTORY}")
+    for number, text in enumerate(services):
+        # whether there is a QEMU on this machine is not the question
+        here = re.sub("/usr/(local/)?bin/(qemu-system-x86_64|lifecycle)", "/bin/true", text)
+        (directory / f"lifecycle-vm-{number}@.service").write_text(here)
+    assert complaints(root) == ""
+
+
+def test_the_docs_tell_what_every_result_means() -> None:
+    rows = re.findall(
+        r"^\| (`success`.*?|`exit-code`.*?|`timeout`.*?) \| `(\w+)` \|", DOCS, re.MULTILINE
+    )
+    told = {result: ending for results, ending in rows for result in re.findall("`(.+?)`", results)}
+    assert told == systemd.ENDINGS
 
 
 # ---------------------------------------------------------------- all pools
