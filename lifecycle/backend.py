@@ -226,12 +226,15 @@ class Backend(Protocol):
 
     # ------------------------------------------------------------ acting outside of events; the VM is locked
 
-    def lock(self, vm: str, *, create: bool = False) -> AbstractContextManager[None]:
+    def lock(
+        self, vm: str, *, create: bool = False, wait: bool = True
+    ) -> AbstractContextManager[None]:
         """Keep other processes from changing the VM's volumes.
 
         Args:
             vm: the VM.
             create: make room for a new one; left empty it vanishes again.
+            wait: whether to wait for another process.
 
         Raises:
             Locked: another process did not finish in time.

@@ -104,13 +104,14 @@ class ReflinkBackend(ReflinkCloning):
     # ------------------------------------------------------------ acting outside of events
 
     @contextlib.contextmanager
-    def lock(self, vm: str, *, create: bool = False) -> Iterator[None]:
+    def lock(self, vm: str, *, create: bool = False, wait: bool = True) -> Iterator[None]:
         """Hold the VM's lock."""
+        timeout = self.config.lock_timeout if wait else 0.0
         while True:
             with self.directory(vm, create=create) as directory:
-                if not holders.lock(directory, self.config.lock_timeout):
+                if not holders.lock(directory, timeout):
                     who = holders.lock_holders(identity(os.fstat(directory.fd)))
-                    raise Locked(vm, self.config.lock_timeout, who)
+                    raise Locked(vm, timeout, who)
                 if not self._is_still(vm, directory):
                     continue  # it was removed while we waited
                 self._this_thread.directories[vm] = directory

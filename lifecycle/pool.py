@@ -6,18 +6,17 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import config as settings
-from lifecycle import events, names, opening, planning
+from lifecycle import events, locking, names, opening, planning
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import (
     InvalidConfig,
     InvalidName,
     InvalidSize,
     LifecycleError,
-    NoSuchVolume,
     NotAPool,
     Refused,
     Unsupported,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from lifecycle.recovery import Recovered
 
 _this_thread = threading.local()
-"""What this thread is at, over all pools: `locked`, the VMs it holds the lock of; `changing`, the volumes."""
+"""What this thread is at, over all pools: `changing`, the volumes in transition."""
 
 
 class Pool:
@@ -337,26 +336,14 @@ class Pool:
             held.callback(changing.difference_update, mine)
             yield
 
-    @contextmanager
-    def locked(self, vm: str, *, create: bool = False) -> Iterator[None]:
+    def locked(self, vm: str, *, create: bool = False) -> AbstractContextManager[None]:
         """Hold the VM's lock; a thread that holds it already goes on.
 
         Raises:
             NoSuchVolume: there is no such VM, and `create` is not set. Locked: another process did not finish in time.
+            Refused: the other process waits for a hook, and this was called from that.
         """
-        locked: set[tuple[str, str]] = _this_thread.__dict__.setdefault("locked", set())
-        key = (self.identity, vm)
-        if key in locked:
-            yield
-            return
-        with ExitStack() as held:
-            try:
-                held.enter_context(self.backend.lock(vm, create=create))
-            except FileNotFoundError:
-                raise NoSuchVolume(vm, self.path) from None
-            locked.add(key)
-            held.callback(locked.discard, key)
-            yield
+        return locking.locked(self, vm, create=create)
 
     def settle(self, volume_id: str) -> View:
         """Finish or drop what a crash left half done, and return the volume as it is then; its VM is locked.
