@@ -197,6 +197,7 @@ class PoolConfig:
         timezone: the IANA time zone in which retention counts days.
         setup_check: whether reflinks are required; without, clones become sparse copies.
         lock_timeout: seconds to wait for another process that works on the same VM.
+        hook_timeout: seconds that a hook may take; then it is killed.
         reserve: what a start must leave free: a share of the pool (`5%`) or a size (`10G`); empty for nothing.
         prune_for_reserve: whether a start that would not may first remove revisions beyond what retention keeps, the
             oldest first, down to what is pinned or current.
@@ -209,6 +210,7 @@ class PoolConfig:
     timezone: str = "UTC"
     setup_check: bool = True
     lock_timeout: float = 30.0
+    hook_timeout: float = 30.0
     reserve: str = ""
     prune_for_reserve: bool = False
     precache: Precache = Precache.AUTO
@@ -267,6 +269,8 @@ def pool_config(where: str, **settings: Any) -> PoolConfig:
         raise InvalidPolicy(error.policy, f"{error.reason} (in {where})") from error
     if not 0 <= config.lock_timeout <= 86400:  # noqa: PLR2004 - a day
         raise InvalidConfig(where, "`lock_timeout` is a number of seconds from 0 to 86400")
+    if not 0 < config.hook_timeout <= 86400:  # noqa: PLR2004 - a day
+        raise InvalidConfig(where, "`hook_timeout` is a number of seconds above 0, up to 86400")
     _check_reserve(where, config)
     return config
 

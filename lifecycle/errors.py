@@ -287,6 +287,22 @@ def storage(volume: str, event: str) -> Iterator[None]:
         raise StorageFailed(volume, event, error) from error
 
 
+class HookFailed(LifecycleError):
+    """A hook that is run before an event failed, which vetoes the event.
+
+    Attributes:
+        hook: the program's path.
+        problem: how it failed, as what follows on its name.
+        objection: its own words, if it had some.
+    """
+
+    def __init__(self, hook: str, problem: str, objection: str | None = None) -> None:
+        self.hook = hook
+        self.problem = problem
+        self.objection = objection
+        super().__init__(f"{objection} (hook {hook})" if objection else f"hook {hook} {problem}")
+
+
 class ForeignFile(LifecycleError):
     """A file where an image or record should be that is none: a symbolic link, a device, a directory.
 

@@ -18,6 +18,9 @@ from lifecycle.errors import InvalidName
 MAX_NUMBER = 10**9 - 1
 """The highest number a revision can have: it must fit in the nanoseconds of a second (see backend_reflink)."""
 
+HOOKS = "hooks.d"
+"""The directory of a pool with its hooks: no VM."""
+
 _MAX_NAME = 190
 """Bytes. A name of 255, the most a file system takes, less the longest ending that is put behind it."""
 _MAX_ID = 1000
@@ -149,6 +152,8 @@ def check_vm(vm: str) -> None:
     _check_path(vm)
     for depth, part in enumerate(vm.split("/")):
         _check_part(vm, part, last=False)
+        if not depth and part == HOOKS:
+            raise InvalidName(vm, "a pool's own hooks are there")
         if depth and _FILE.fullmatch(part):
             raise InvalidName(
                 vm, f"`{part}` would lie where a volume of the VM above it has a file of that name"

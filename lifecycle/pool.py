@@ -22,6 +22,7 @@ from lifecycle.errors import (
     Unsupported,
     storage,
 )
+from lifecycle.own_hooks import OwnHooks
 from lifecycle.precaching import Precaching
 from lifecycle.retention import Retention
 from lifecycle.sizes import parse_size, round_up
@@ -62,6 +63,8 @@ class Pool:
         self.backend = backend
         self.on_progress: Callable[[str, int, int | None], None] | None = None
         backend.connect(self)
+        # before retention, so that a hook sees a commit before what is pruned for it
+        self._hooks = OwnHooks(self)
         self._retention = Retention()
         self._retention.connect(self)
         self.precaching = Precaching()

@@ -18,6 +18,7 @@ from lifecycle.listing import exists, vms_below, volumes_in
 from lifecycle.names import FileName, Kind
 from lifecycle.states import State
 
+_OF_THE_POOL = {settings.POOL_FILE, names.HOOKS}
 _OLD_NAMING = "a revision of the older naming, without a number; left alone"
 _COW = "of the older `file` driver, which keeps changes there; left alone"
 _FOREIGN = "not a file of any volume; left alone"
@@ -31,7 +32,7 @@ def findings(path: str, vm: str | None, on_crash: CrashPolicy) -> Iterator[Findi
                 yield from _in_vm(vm, directory, on_crash)
             return
         for entry in sorted(root.entries(), key=lambda one: one.name):
-            if not entry.is_dir(follow_symlinks=False) and entry.name != settings.POOL_FILE:
+            if not entry.is_dir(follow_symlinks=False) and entry.name not in _OF_THE_POOL:
                 yield Finding(shown_name(entry.name), _FOREIGN, harmful=False)
         for name, directory in vms_below(root):
             yield from _in_vm(name, directory, on_crash)

@@ -354,6 +354,7 @@ SETTINGS = {
     "timezone": ZONES,
     "setup_check": st.booleans(),
     "lock_timeout": st.integers(0, 86400) | st.floats(0, 86400),
+    "hook_timeout": st.integers(1, 86400) | st.floats(0, 86400, exclude_min=True),
     "reserve": st.sampled_from(["", "5%", "12.5%", "512M", "10G"]),
     "prune_for_reserve": st.booleans(),
     "revisions_to_keep": st.integers(0, 10),
