@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -774,3 +775,45 @@ def test_it_is_no_one_elses_to_signal_at_the_terminal(program: Path) -> None:
 def test_our_signals_are_not_its(program: Path) -> None:
     assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN  # as Python has it
     assert run("kill -PIPE $$").problem == "was ended by SIGPIPE"
+
+
+# ---------------------------------------------------------------- the hooks of the page about them
+
+
+@pytest.fixture
+def page() -> str:
+    return (Path(__file__).parents[1] / "docs" / "hosts-hooks.md").read_text()
+
+
+def test_the_quota_of_the_page(call: Call, root: Volume, hooks: Path, page: str) -> None:
+    script = shown(page, "sh").replace("1G", "1K")
+    cycle(root, b"x" * 50_000)
+    put(hooks, "pre-start-quota", script.replace("limit=20", "limit=10"))
+    complaint = call("start", "ci", status=3).complaint
+    line = (
+        shown(page, "console")
+        .splitlines()[1]
+        .replace("ci-42", "ci")
+        .replace("may take 20", "may take 10")
+    )
+    assert re.sub(r"takes \d+", "takes 21", complaint) == (
+        line.replace("/etc/lifecycle/hooks.d", str(hooks)) + "\n"
+    )
+    put(hooks, "pre-start-quota", script.replace("limit=20", "limit=100000"))
+    call("start", "ci")
+
+
+def test_the_copies_of_the_page(
+    root: Volume, hooks: Path, tmp_path: Path, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.path.dirname(SCRIPT), prepend=os.pathsep)
+    script = shown(page, "python").replace("/mnt/copies", str(tmp_path))
+    put(hooks, "post-commit-copy", "").write_text(script)
+    for mark in (b"one", b"two"):
+        cycle(root, mark)
+    copies = {one.name: one.read_bytes()[:3] for one in tmp_path.glob("*.img")}
+    assert copies == {"ci_root.1.img": b"one", "ci_root.2.img": b"two"}
+
+
+def shown(page: str, language: str) -> str:
+    return page.partition(f"```{language}\n")[2].partition("```")[0]
