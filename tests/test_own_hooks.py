@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from listening import Listener
 from mounts import FileSystem
 
 from lifecycle import InvalidName, Pool, State, Vetoed, Volume, events, hook_process, locking
+from lifecycle.config import CrashPolicy, VolumeConfig
 from lifecycle.errors import HookFailed, StorageFailed
 from lifecycle.hook_process import Ended
 from lifecycle.own_hooks import objection_to
@@ -218,17 +220,11 @@ def test_the_document_tells_what_was_asked_and_why(
     def asked(name: str, act: Callable[[], Any]) -> Any:
         return document_of(root, hooks, noted, name, act)["asked"]
 
-    new = {
-        "rw": False,
-        "save_on_stop": True,
-        "source": None,
-        "keep": "last 2",
-        "on_crash": "revert",
-    }
+    new = VolumeConfig(1 << 20, rw=False, keep="last 2", on_crash=CrashPolicy.REVERT)
     create = lambda: root.pool.create_volume(  # noqa: E731 - read where it is used
         "new/disk", "1M", rw=False, keep="last 2", on_crash="revert"
     )
-    assert asked("pre-create", create) == {"config": {"size": 1 << 20, **new}}
+    assert asked("pre-create", create) == {"config": dataclasses.asdict(new)}
     assert asked("pre-resize", lambda: root.resize("1M")) == {"size": 1 << 20, "shrink": False}
     assert asked("pre-revert", lambda: root.revert(0)) == {"to": 0}
     content = xfs.new_directory() / "content"
