@@ -44,13 +44,20 @@ def by_another_process(path: str, name: str = "cat") -> Iterator[Holder]:
 
 @contextmanager
 def by_loop_device(path: str) -> Iterator[Holder]:
-    """Make a loop device of the file; it goes with its last user, which is this process."""
+    """Make a loop device of the file."""
     device = run("losetup", "--find", "--show", path).strip()
-    fd = os.open(device, os.O_RDWR)
+    with going_with_us(device, path):
+        yield Holder(device)
+
+
+@contextmanager
+def going_with_us(device: str, path: str) -> Iterator[None]:
+    """Let a loop device of the file go with its last user, which is this process, and at the end of the block."""
+    fd = os.open(device, os.O_RDONLY)
     try:
         # while it is open this only asks it to detach itself once it is not
         run("losetup", "--detach", device)
-        yield Holder(device)
+        yield
     finally:
         os.close(fd)
         _see_detached(device, path)
