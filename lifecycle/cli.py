@@ -47,6 +47,7 @@ COMMANDS = {
     "life": ("start", "stop", "checkpoint", "revert", "run", "recover"),
     "revisions": ("log", "forget", "pin", "unpin", "label", "prune"),
     "hosts": ("host",),
+    "attach": ("attach",),
 }
 """The commands by the module of `commands/` that holds them."""
 

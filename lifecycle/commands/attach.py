@@ -1,0 +1,47 @@
+"""How a hypervisor is given a volume."""
+
+from __future__ import annotations
+
+import click
+
+from lifecycle.cli import Session, command, volume_argument
+from lifecycle.hosts import attaching
+from lifecycle.states import RUNNING
+
+LOOP = "loop"
+
+
+@command("attach", short_help="Say how a hypervisor is given a volume.")
+@volume_argument()
+@click.option(
+    "--for",
+    "kind",
+    required=True,
+    type=click.Choice([*attaching.FRAGMENTS, LOOP]),
+    help="Whose words to say it in; `loop` makes a loop device instead.",
+)
+def attach_command(session: Session, volume_id: str, kind: str) -> None:
+    """Print what to give to a hypervisor so that a VM has the volume as a disk.
+
+    For loop: make a loop device of the started volume and print its path. Take it away with
+    `losetup --detach` before the stop.
+    """
+    volume = session.pool[volume_id]
+    state = volume.state
+    found = (
+        attaching.attach_loop(volume)
+        if kind == LOOP
+        else attaching.fragment(kind, attaching.disk_of(volume))
+    )
+    if state not in RUNNING:
+        click.echo(
+            f"lifecycle: {volume.id} is {state}: this path is there once it is started", err=True
+        )
+    document = {
+        "id": volume.id,
+        "for": kind,
+        "path": volume.path,
+        "started": state in RUNNING,
+        "fragment": found,
+    }
+    session.say(document, attaching.text_of(found))
