@@ -762,6 +762,20 @@ def test_it_is_killed_with_all_that_it_started(
     os.close(listening)
 
 
+@pytest.mark.usefixtures("program")
+def test_its_last_words_are_heard_though_it_has_ended_by_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def clock(_: int) -> float:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        return 0
+
+    monkeypatch.setattr(
+        hook_process, "time", SimpleNamespace(clock_gettime=clock, CLOCK_MONOTONIC=1)
+    )
+    assert run("echo last >&2; exit 1").lines == ("last",)
+
+
 def test_it_is_no_one_elses_to_signal_at_the_terminal(program: Path) -> None:
     session = program.with_name("session")
     run(f"cut -d' ' -f6 /proc/$$/stat >{session}")
