@@ -343,8 +343,7 @@ class Pool:
         """Hold the VM's lock; a thread that holds it already goes on.
 
         Raises:
-            NoSuchVolume: there is no such VM, and `create` is not set. Locked: another process did not finish in time.
-            Refused: the other process waits for a hook, and this was called from that.
+            NoSuchVolume, Locked, Refused: as `locking.locked` says.
         """
         return locking.locked(self, vm, create=create)
 
