@@ -1,0 +1,1 @@
+"""Those who call, with the real programs: QEMU, and guests that really boot."""
