@@ -8,14 +8,17 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from command_line import SCRIPT, Call, begin, call_apart, finish
-from disks import SIZE, cycle, disk, draw, numbers, seen
+from disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 from holding import by_another_process
 
-from lifecycle import Pool, Volume
+from lifecycle import Pool, Volume, events
+from lifecycle.ending import Ending
 from lifecycle.hosts import wrapped
 
 pytest_plugins = ["command_line"]
@@ -129,6 +132,94 @@ def test_json_is_all_that_is_on_standard_output(call: Call, root: Volume) -> Non
     assert "hello\n" in called.err
 
 
+# ---------------------------------------------------------------- how it ended
+
+ENDINGS = {
+    # status, crashed, --discard, --on-failure: what that means
+    (0, False, False, None): Ending.STOPPED,
+    (0, False, False, "keep"): Ending.STOPPED,
+    (0, False, True, None): Ending.DISCARDED,
+    (0, False, True, "keep"): Ending.DISCARDED,
+    (1, False, False, None): Ending.STOPPED,
+    (1, False, True, None): Ending.DISCARDED,
+    (1, False, False, "commit"): Ending.STOPPED,
+    (1, False, False, "revert"): Ending.DISCARDED,
+    (1, False, False, "keep"): Ending.SUSPENDED,
+    (137, False, True, "keep"): Ending.SUSPENDED,
+    (137, False, True, "commit"): Ending.STOPPED,
+    (0, True, False, None): Ending.CRASHED,
+    (137, True, False, None): Ending.CRASHED,
+    (0, True, True, None): Ending.DISCARDED,
+    (0, True, False, "revert"): Ending.DISCARDED,
+    (137, True, False, "commit"): Ending.STOPPED,
+}
+
+
+@pytest.mark.parametrize(("case", "expected"), ENDINGS.items(), ids=str)
+def test_what_an_end_means(case: tuple[int, bool, bool, str | None], expected: Ending) -> None:
+    status, crashed, discard, on_failure = case
+    found = wrapped.ending_of(status, crashed=crashed, discard=discard, on_failure=on_failure)
+    assert found is expected
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "state", "said"),
+    [
+        ("commit", "committed", "committed as 1"),
+        ("revert", "reverted", "reverted: what was written is thrown away"),
+        ("keep", "dirty", "suspended: its working image is kept as it is"),
+    ],
+)
+@pytest.mark.parametrize(("end", "status"), [("exit 5", 5), ("kill -KILL $$", 137)])
+def test_what_becomes_of_the_volumes_of_a_command_that_failed(
+    call: Call, root: Volume, on_failure: str, state: str, said: str, end: str, status: int
+) -> None:
+    words = ("--on-failure", on_failure, "--", "sh", "-c", f"{WRITE}; {end}")
+    called = call("run", "ci", *words, status=status)
+    assert root.state == state
+    assert called.err.splitlines()[-1] == f"lifecycle: ci/root: {said}"
+
+
+def test_what_was_kept_is_there_at_the_next_start(call: Call, root: Volume) -> None:
+    call("run", "ci", "--on-failure", "keep", "--", "sh", "-c", f"{WRITE}; exit 5", status=5)
+    assert call("run", "ci", "--", "sh", "-c", "head -c 7 {root}").out == "written"
+    assert seen(root) == disk(b"written")
+
+
+def test_another_choice_is_no_choice(call: Call, root: Volume) -> None:
+    said = call("run", "ci", "--on-failure", "pray", "--", "true", status=2).complaint
+    assert "'pray' is not one of" in said
+    assert root.state == "created"
+
+
+def object_to_it(_pool: Pool, **_: object) -> None:
+    raise ValueError("not now")
+
+
+def test_an_end_that_fails_is_carried_out_by_recover(call: Call, root: Volume) -> None:
+    with events.reverting.connected_to(object_to_it):
+        called = call("run", "ci", "--discard", "--", "sh", "-c", WRITE, status=3)
+    assert "vetoed: not now" in called.err
+    assert (root.state, root.look().on_crash) == ("dirty", "resume")
+    assert "nothing kept" in call("recover").out
+    assert root.state == "reverted"
+
+
+def test_an_end_that_failed_is_carried_out_before_the_next_start(call: Call, root: Volume) -> None:
+    words = ("run", "ci", "--discard", "--", "sh", "-c")
+    with events.reverting.connected_to(object_to_it):
+        call(*words, WRITE, status=3)
+        assert "not now" in call(*words, "echo ran", status=3).complaint
+    assert call(*words, "head -c 7 {root} | tr '\\0' .").out == "......."
+
+
+def test_a_command_that_could_not_be_run_keeps_what_a_crash_left(call: Call, root: Volume) -> None:
+    root.start()
+    draw(root, b"left over")
+    call("run", "ci", "--discard", "--", "no-such-hypervisor", status=127)
+    assert (root.state, seen_by_vm(root)) == ("dirty", disk(b"left over"))
+
+
 # ---------------------------------------------------------------- exit statuses
 
 
@@ -201,18 +292,62 @@ def test_a_vm_that_is_not_there_does_not_run_the_command(
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_image_still_in_use_when_the_command_has_ended_stays_running(root: Volume) -> None:
-    # the command leaves a process behind, as a hypervisor does that goes into the background
-    script = f"exec 8<&0 9<{{root}}; {WRITE}; cat <&8 >/dev/null & exit 7"
+def test_a_second_run_is_refused_before_the_first_has_opened_the_image(
+    call: Call, root: Volume
+) -> None:
+    with begin(
+        "run", "ci", "--", "sh", "-c", "echo ready; read end", stdin=subprocess.PIPE
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "ready\n"
+        assert f"lifecycle (pid {first.pid})" in call("run", "ci", "--", "true", status=3).complaint
+        call("recover", "ci")
+        assert root.state == "started"
+        assert finish(first, "end\n").status == 0
+    assert root.state == "created"
+
+
+# ---------------------------------------------------------------- processes left behind
+
+
+@pytest.mark.parametrize("how", ["{} &", "setsid {} &", "(setsid {} &) &"])
+def test_the_volumes_run_until_what_the_command_left_behind_has_ended(
+    root: Volume, how: str
+) -> None:
+    # as a hypervisor does that goes into the background; it writes last of all
+    left = 'sh -c "cat <&8 >/dev/null; printf written >&9"'
+    script = f"exec 8<&0 9<>{{root}}; {how.format(left)}\nexit 7"
     with begin("run", "ci", "--", "sh", "-c", script, stdin=subprocess.PIPE) as process:
-        assert process.wait() == 3
-        assert root.state == "dirty"
-        called = finish(process)  # ends what was left behind, which reads our pipe
-    # by then the process left behind may not have become cat yet
-    assert re.search(r"in use by (cat|sh) \(pid \d+\)", called.err)
+        assert process.stderr is not None
+        assert "started" in process.stderr.readline()
+        waiting = process.stderr.readline()
+        assert re.fullmatch(r"lifecycle: sh has ended; waiting for .* \(pid \d+\)\n", waiting)
+        assert root.state == "started"
+        called = finish(process)  # closes what is read by the process left behind
+    assert (called.status, called.err) == (7, "lifecycle: ci/root: committed as 1\n")
+    assert seen(root) == disk(b"written")
+
+
+def test_an_image_in_use_by_a_stranger_stays_running(root: Volume) -> None:
+    script = f"{WRITE}; echo ready; read end"
+    with begin("run", "ci", "--", "sh", "-c", script, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with by_another_process(root.path) as holder:
+            called = finish(process, "end\n")
+    assert called.status == 3
+    assert str(holder) in called.err
     assert "Traceback" not in called.err
+    assert root.state == "dirty"
     root.stop()
     assert seen(root) == disk(b"written")
+
+
+def test_other_children_of_this_process_are_not_waited_for(call: Call, root: Volume) -> None:
+    with by_another_process("/dev/null") as other:
+        call("run", "ci", "--", "true")
+        assert other.pid is not None
+        os.kill(other.pid, 0)
 
 
 # ---------------------------------------------------------------- signals
@@ -257,28 +392,90 @@ def test_a_command_ended_by_a_signal_passed_on_is_committed(root: Volume) -> Non
     assert (root.state, seen(root)) == ("committed", disk(b"written"))
 
 
-def read_until(fd: int, expected: bytes) -> None:
-    """Read what is written to the terminal until this has come."""
-    read = b""
-    while expected not in read:
-        read += os.read(fd, 1024)
+def left_behind(how: str, name: str) -> tuple[str, ...]:
+    """Return a command that leaves one behind that counts signals: by `"$@" &`, and so on."""
+    return "sh", "-c", how, "sh", sys.executable, "-c", COUNTS, name
 
 
-def test_what_a_terminal_sends_to_all_is_not_passed_on_again(root: Volume) -> None:
+def test_a_signal_reaches_all_that_the_command_left_behind(root: Volume) -> None:
+    words = left_behind("""setsid sh -c '"$@" & wait' sh "$@" &""", "TERM")
+    with begin("run", "ci", "--", *words) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        process.stderr.readline()
+        assert "waiting for" in process.stderr.readline()
+        process.terminate()
+        assert process.stdout.readline() == "TERM\n"
+        process.send_signal(signal.SIGUSR1)
+        called = finish(process)
+    assert (called.status, called.out) == (0, "USR1\n")
+    assert root.state == "created"
+
+
+def test_what_is_ignored_stays_ignored(root: Volume) -> None:
+    # as under nohup: neither we nor the command hear of it
+    words = ("nohup", SCRIPT, "run", "ci", "--", sys.executable, "-c", COUNTS, "HUP")
+    with subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait() == 1
+    assert root.state == "created"
+
+
+@contextmanager
+def at_a_terminal(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Begin a call of the command line at a terminal of its own; give the process, and our end of the terminal."""
     ours, theirs = pty.openpty()
-    words = ("run", "ci", "--", sys.executable, "-c", COUNTS, "INT")
     with subprocess.Popen(
         ["setsid", "--ctty", SCRIPT, *words], stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
-        read_until(ours, b"ready\r\n")
+        try:
+            yield process, ours
+            process.wait()
+        finally:
+            os.close(ours)  # which ends them, had the test failed
+
+
+def read_until(fd: int, *expected: bytes) -> bytes:
+    """Read what is written to the terminal until all of this has come; return it."""
+    read = b""
+    while not all(one in read for one in expected):
+        read += os.read(fd, 1024)
+    return read
+
+
+def test_what_a_terminal_sends_to_all_is_not_passed_on_again(root: Volume) -> None:
+    words = ("run", "ci", "--", sys.executable, "-c", COUNTS, "INT")
+    with at_a_terminal(*words) as (process, terminal):
+        read_until(terminal, b"ready\r\n")
         # stopped meanwhile, so that a signal passed on would come second, and be counted
         process.send_signal(signal.SIGSTOP)
-        os.write(ours, b"\x03")  # Ctrl-C
-        read_until(ours, b"INT\r\n")
+        os.write(terminal, b"\x03")  # Ctrl-C
+        read_until(terminal, b"INT\r\n")
         process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGUSR1)
-        read_until(ours, b"nothing was written")
-    os.close(ours)
+        read_until(terminal, b"nothing was written")
     assert process.returncode == 11
+    assert root.state == "created"
+
+
+def test_what_a_terminal_sends_reaches_what_has_left_it(root: Volume) -> None:
+    words = ("run", "ci", "--", *left_behind('setsid "$@" &', "INT"))
+    with at_a_terminal(*words) as (process, terminal):
+        read_until(terminal, b"ready\r\n", b"waiting for")
+        os.write(terminal, b"\x03")  # Ctrl-C
+        read_until(terminal, b"INT\r\n")
+        process.send_signal(signal.SIGUSR1)
+        read_until(terminal, b"nothing was written")
+    assert process.returncode == 0
     assert root.state == "created"

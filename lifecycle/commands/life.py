@@ -108,25 +108,58 @@ def revert_command(session: Session, volume_id: str, to: str | None) -> None:
 @command("run", short_help="Run a command with a VM's volumes started.")
 @click.argument("vm", metavar="VM", shell_complete=complete)
 @click.option("--discard", is_flag=True, help="Throw away what was written when it ends.")
+@click.option(
+    "--on-failure",
+    type=click.Choice(["commit", "revert", "keep"]),
+    help="What to do instead if COMMAND ends with another status than 0, or by a signal, or its guest"
+    " crashes: as at a shutdown, throw away, or leave the working images as they are.",
+)
+@click.option(
+    "--qmp",
+    metavar="SOCKET",
+    type=click.Path(),
+    help="A monitor of QEMU's, for lifecycle alone, which tells whether the guest crashed. Then"
+    " each volume's crash policy applies, unless --discard or --on-failure says otherwise.",
+)
 @click.argument("words", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
-def run_command(session: Session, vm: str, discard: bool, words: tuple[str, ...]) -> None:
+def run_command(
+    session: Session,
+    vm: str,
+    discard: bool,
+    on_failure: str | None,
+    qmp: str | None,
+    words: tuple[str, ...],
+) -> None:
     """Start the VM's volumes, run COMMAND, and stop them when it ends; exit as it did.
 
     In COMMAND, {root} stands for the working image of the volume `root`; in its environment,
-    LIFECYCLE_ROOT does. Signals are passed on.
+    LIFECYCLE_ROOT does. Signals are passed on. If COMMAND goes into the background, the volumes
+    run until the last process that it left has ended.
     """
     from lifecycle.hosts import wrapped  # noqa: PLC0415 - only here
 
-    machine = session.pool.vm(vm)
     # standard output is for the one JSON document then
     stdout = os.dup(2) if session.as_json else None
-    outcome, session.exit_status = wrapped.run(
-        machine, words, discard=discard, on_start=_tell, stdout=stdout
+    ended, session.exit_status = wrapped.run(
+        session.pool.vm(vm),
+        words,
+        discard=discard,
+        on_failure=on_failure,
+        qmp=qmp,
+        on_start=_tell,
+        tell=_tell_line,
+        stdout=stdout,
     )
+    for one in ended:
+        if one.error is None:
+            _tell_line(
+                _line(one.volume, one.change) if one.change else f"{one.volume.id}: {one.text}"
+            )
+    for one in ended:
+        if one.error is not None:
+            raise one.error
     if session.as_json:
-        session.say([documents.of_volume(volume) for volume, _change in outcome])
-    else:
-        _tell(outcome)
+        session.say([documents.of_volume(one.volume) for one in ended])
 
 
 @command("recover", short_help="Apply the crash policies after a host's crash.")
@@ -200,7 +233,11 @@ def _say_done(session: Session, done: Sequence[_Done], nothing: str) -> None:
 def _tell(outcome: Outcome) -> None:
     """Say on stderr what was done; standard output is the command's."""
     for volume, change in outcome:
-        click.echo(f"lifecycle: {_line(volume, change)}", err=True)
+        _tell_line(_line(volume, change))
+
+
+def _tell_line(text: str) -> None:
+    click.echo(f"lifecycle: {text}", err=True)
 
 
 def _say(session: Session, outcome: Outcome, *, single: bool = False) -> None:

@@ -1,39 +1,39 @@
 """Any command as the VM: its volumes are started before it and stopped after it. Fits every hypervisor.
 
-Why signals are hard here. The command must get every signal that is meant for it, once. A signal sent to this
-process alone (`kill`, a service manager) is passed on; Ctrl-C at a terminal is sent by the kernel to all processes
-in the foreground, the command among them, and must not be passed on again. Both are told apart by who sent it, which
-only a waited-for signal says (sigwaitinfo). So signals are blocked from before the command is started, and waited
-for together with its end.
+How this works. The volumes start. The command runs until the last process that came of it has ended (processes.py). How
+it ended is told by its exit status and, if it is QEMU, by its monitor (qmp.py); the volumes end accordingly
+(ending.py). Meanwhile this process holds the working images open too, so that no one takes them for left over before
+the command has opened them.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
+from lifecycle.ending import Ended, Ending, end, finish
+from lifecycle.errors import Holder, Refused
+from lifecycle.hosts import processes
 from lifecycle.together import Outcome
 from lifecycle.vm import VM
 
-NOT_FOUND, NOT_EXECUTABLE, KILLED = 127, 126, 128
-"""Exit statuses as shells give them; 128 and the signal's number for a command that a signal ended."""
+log = logging.getLogger("lifecycle.hosts.wrapped")
 
-_SENT_BY_KERNEL = 0x80
-"""SI_KERNEL (sigaction(2)): a terminal's, sent to the whole foreground."""
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""Exit statuses as shells give them."""
 
-PASSED_ON = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
+ON_FAILURE = {
+    "commit": Ending.STOPPED,
+    "revert": Ending.DISCARDED,
+    "keep": Ending.SUSPENDED,
+}
+"""What a failure of the command can be made to mean for the volumes."""
+
+Tell = Callable[[str], None]
 
 
 def run(
@@ -41,32 +41,70 @@ def run(
     words: Sequence[str],
     *,
     discard: bool = False,
+    on_failure: str | None = None,
+    qmp: str | None = None,
     on_start: Callable[[Outcome], None] | None = None,
+    tell: Tell = log.info,
     stdout: int | None = None,
-) -> tuple[Outcome, int]:
-    """Start the VM's volumes, run the command, stop them; return what the stop did, and the exit status.
+) -> tuple[list[Ended], int]:
+    """Start the VM's volumes, run the command, end them; return what was done at the end, and the exit status.
+
+    The volumes run until the last process that came of the command has ended. To be called in the main thread, which
+    is the one that can wait for signals.
 
     Args:
         vm: the VM.
         words: the command; `{NAME}` in it becomes the path of the volume NAME's working image.
         discard: throw away what was written.
+        on_failure: what to do if the command fails, one of `ON_FAILURE`; None: as `ending_of` says.
+        qmp: the path of a socket where QEMU will have a monitor for this process alone.
         on_start: called once the volumes are started.
+        tell: called with what a person wants to know meanwhile, a line each.
         stdout: a descriptor for the command's standard output, instead of this process's.
 
     Raises:
-        LifecycleError: the volumes could not be started, and the command was not; or not be stopped.
+        LifecycleError: the volumes could not be started, and the command was not run.
     """
+    _require_free(vm, qmp)
+    for one in finish(vm.volumes):
+        if one.error is not None:
+            raise one.error
     started = vm.start()
-    if on_start is not None:
-        on_start(started)
     paths = {volume.name: volume.path for volume, _change in started}
-    try:
-        status = _run_and_wait(
-            [fill_in(word, paths) for word in words], {**os.environ, **environment(paths)}, stdout
-        )
-    finally:
-        outcome = vm.stop(discard=discard)
-    return outcome, status
+    filled = [fill_in(word, paths) for word in words]
+    ending = Ending.FAILED  # until the command has run
+    with processes.signals_held() as unheld:
+        try:
+            if on_start is not None:
+                on_start(started)
+            with _held_open(paths.values()):
+                status, crashed = _run_command(
+                    filled, unheld, environment(paths), qmp, tell, stdout
+                )
+            if crashed is not None:
+                ending = ending_of(status, crashed=crashed, discard=discard, on_failure=on_failure)
+        finally:
+            ended = end([volume for volume, _change in started], ending)
+    return ended, status
+
+
+def ending_of(
+    status: int, *, crashed: bool = False, discard: bool = False, on_failure: str | None = None
+) -> Ending:
+    """Return what it means for the volumes that the command ended.
+
+    Args:
+        status: its exit status.
+        crashed: whether its guest crashed, or was cut off.
+        discard: whether to throw away what was written.
+        on_failure: what to do instead if the status is not 0 or the guest crashed, one of `ON_FAILURE`. None: the same
+            as if it had not failed; but after a crash, if not to be discarded, what each volume's crash policy says.
+    """
+    if on_failure is not None and (status != 0 or crashed):
+        return ON_FAILURE[on_failure]
+    if discard:
+        return Ending.DISCARDED
+    return Ending.CRASHED if crashed else Ending.STOPPED
 
 
 def fill_in(word: str, paths: Mapping[str, str]) -> str:
@@ -84,28 +122,77 @@ def environment(paths: Mapping[str, str]) -> dict[str, str]:
     return {variables[name]: path for name, path in paths.items() if counts[variables[name]] == 1}
 
 
-def _run_and_wait(words: Sequence[str], env: Mapping[str, str], stdout: int | None) -> int:
-    watched = {signal.SIGCHLD, *PASSED_ON}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+def _run_command(
+    words: Sequence[str],
+    unheld: set[int],
+    variables: Mapping[str, str],
+    qmp: str | None,
+    tell: Tell,
+    stdout: int | None,
+) -> tuple[int, bool | None]:
+    """Return the exit status, and whether the guest crashed; None for that if the command could not be run."""
+
+    def tell_of_left_behind(left: Sequence[Holder]) -> None:
+        tell(f"{words[0]} has ended; waiting for {', '.join(map(str, left))}")
+
+    with _listening(qmp, tell) as crashed:
+        try:
+            status = processes.run(
+                words,
+                unheld,
+                env={**os.environ, **variables},
+                stdout=stdout,
+                on_left_behind=tell_of_left_behind,
+            )
+        except OSError as error:
+            tell(f"{words[0]}: {error.strerror}")
+            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE, None
+        return status, crashed()
+
+
+@contextmanager
+def _listening(qmp: str | None, tell: Tell) -> Iterator[Callable[[], bool]]:
+    """Listen to the monitor inside the block; it is given a function that tells whether the guest crashed."""
+    if qmp is None:
+        yield lambda: False
+        return
+    from lifecycle.hosts.qmp import Monitor  # noqa: PLC0415 - seldom needed
+
+    def crashed() -> bool:
+        verdict = monitor.verdict()
+        if verdict.crashed is None:
+            tell(f"nothing is known from QEMU's monitor at {qmp}: {verdict.text}")
+        else:
+            tell(f"the guest's end: {verdict.text}")
+        return bool(verdict.crashed)
+
+    with Monitor(qmp) as monitor:
+        yield crashed
+
+
+def _require_free(vm: VM, qmp: str | None) -> None:
+    """Refuse a socket that another QEMU serves: its guest would be taken for this one's."""
+    if qmp is None:
+        return
+    from lifecycle.hosts.qmp import is_served  # noqa: PLC0415 - seldom needed
+
+    if is_served(qmp):
+        raise Refused(
+            vm.name,
+            "not started",
+            "run",
+            f"{qmp} is another process's socket already; give each VM a monitor of its own",
+        )
+
+
+@contextmanager
+def _held_open(paths: Iterable[str]) -> Iterator[None]:
+    held = []
+    for path in paths:
+        with suppress(OSError):  # it need not be a file of ours to open, only the command's
+            held.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     try:
-        with subprocess.Popen(
-            words,
-            env=env,
-            stdout=stdout,
-            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before),  # noqa: PLW1509
-        ) as process:
-            return _wait(process, watched)
-    except OSError as error:
-        sys.stderr.write(f"lifecycle: {words[0]}: {error.strerror}\n")
-        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _wait(process: subprocess.Popen[bytes], watched: set[signal.Signals]) -> int:
-    """Wait for the process's end, passing on what is sent to this one alone; return the exit status."""
-    while (status := process.poll()) is None:
-        got = signal.sigwaitinfo(watched)
-        if got.si_signo != signal.SIGCHLD and got.si_code != _SENT_BY_KERNEL:
-            process.send_signal(got.si_signo)
-    return status if status >= 0 else KILLED - status
+        for fd in held:
+            os.close(fd)
