@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,6 +94,16 @@ def test_the_command_has_our_input_environment_and_place(root: Volume, tmp_path:
         env={**os.environ, "MINE": "mine "},
     )
     assert called.out == f"through mine {tmp_path}\n"
+
+
+def test_the_command_has_our_open_descriptors(root: Volume) -> None:
+    # as one of a tap device, for QEMU's network
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        pipe.write("through a pipe")
+    called = call_apart("run", "ci", "--", "cat", f"/dev/fd/{reading}", pass_fds=[reading])
+    os.close(reading)
+    assert called.out == "through a pipe"
 
 
 # ---------------------------------------------------------------- what becomes of the volumes
@@ -234,6 +245,7 @@ def test_a_command_that_could_not_be_run_keeps_what_a_crash_left(call: Call, roo
         ("kill -TERM $$", 128 + signal.SIGTERM),
         ("kill -SEGV $$", 128 + signal.SIGSEGV),
         ("kill -INT $$", 128 + signal.SIGINT),
+        ("kill -PIPE $$", 128 + signal.SIGPIPE),  # which Python ignores
     ],
 )
 def test_it_exits_as_the_command_did(call: Call, root: Volume, script: str, status: int) -> None:
@@ -307,6 +319,31 @@ def test_a_second_run_is_refused_before_the_first_has_opened_the_image(
     assert root.state == "created"
 
 
+def test_a_monitor_that_is_another_vm_s_is_refused(
+    call: Call, root: Volume, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "qmp")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        other.listen()
+        words = ("--qmp", path, "--", "touch", str(tmp_path / "ran"))
+        assert "is another process's socket" in call("run", "ci", *words, status=3).complaint
+    assert not (tmp_path / "ran").exists()
+    assert root.state == "created"
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "state"), [("exit 0", 0, "committed"), ("exit 5", 5, "dirty")]
+)
+def test_without_an_answer_from_the_monitor_the_exit_status_decides(
+    call: Call, root: Volume, tmp_path: Path, end: str, status: int, state: str
+) -> None:
+    words = ("--qmp", str(tmp_path / "qmp"), "--on-failure", "keep", "--", "sh", "-c")
+    called = call("run", "ci", *words, f"{WRITE}; {end}", status=status)
+    assert f"lifecycle: nothing is known from QEMU's monitor at {tmp_path}/qmp: " in called.err
+    assert root.state == state
+
+
 # ---------------------------------------------------------------- processes left behind
 
 
@@ -359,7 +396,10 @@ watched = [getattr(signal, f"SIG{name}") for name in counts]
 signal.pthread_sigmask(signal.SIG_BLOCK, watched)  # so that none comes between two waits
 os.write(1, b"ready\\n")
 while not counts["USR1"]:
-    name = signal.Signals(signal.sigwait(watched)).name.removeprefix("SIG")
+    got = signal.sigtimedwait(watched, 60)
+    if got is None:
+        sys.exit("nobody ended this")
+    name = signal.Signals(got.si_signo).name.removeprefix("SIG")
     counts[name] += 1
     os.write(1, f"{name}\\n".encode())
 sys.exit(10 * counts[sys.argv[1]] + counts["USR1"])
