@@ -27,6 +27,7 @@ from lifecycle.errors import (
     InvalidPolicy,
     InvalidSize,
     LifecycleError,
+    NoSuchPool,
     NoSuchVolume,
     Refused,
 )
@@ -41,7 +42,7 @@ INTERRUPTED = 130
 """As shells say it: 128 and the number of SIGINT."""
 
 COMMANDS = {
-    "pools": ("init", "pool", "verify", "diagram", "completion"),
+    "pools": ("init", "pool", "pools", "verify", "diagram", "completion"),
     "adopt": ("adopt",),
     "volumes": ("create", "list", "show", "set", "resize", "import", "export", "clone", "remove"),
     "life": ("start", "stop", "checkpoint", "revert", "run", "recover"),
@@ -58,48 +59,127 @@ _USAGE_ERRORS = (InvalidName, InvalidSize, InvalidPolicy, InvalidConfig)
 class Session:
     """One call of a command.
 
+    Volumes and VMs are named by addresses: `VM/NAME` and `VM` in the session's pool, `POOL:VM/NAME` and `POOL:VM` in a
+    pool that this machine knows by a name.
+
     Attributes:
-        path: the pool's directory.
         as_json: whether to print one JSON document instead of text for people.
     """
 
-    def __init__(self, path: str, *, as_json: bool) -> None:
-        self.path = path
+    def __init__(self, given: str, *, as_json: bool) -> None:
+        """Begin; `given` is the session's pool, a directory or a known name."""
+        self._given = given
+        self._pools: dict[str, Pool] = {}
         self.as_json = as_json
         self.exit_status = 0
 
     @functools.cached_property
+    def path(self) -> str:
+        """The pool's directory."""
+        if not self._given or "/" in self._given:
+            return self._given
+        known = _known_pools().get(self._given)
+        if known is None or os.path.realpath(known) == os.path.realpath(self._given):
+            return self._given
+        if any(os.path.lexists(f"{self._given}/{file}") for file in ("pool.toml", "pool.xfs")):
+            raise click.UsageError(
+                f"{self._given} is the pool known by that name, {known}, and a directory here:"
+                f" write {known}, or ./{self._given}."
+            )
+        return known
+
+    @property
     def pool(self) -> Pool:
         """The pool, opened."""
+        return self._opened(self.path)
+
+    def _opened(self, path: str) -> Pool:
         from lifecycle.pool import Pool  # noqa: PLC0415 - not needed by --help
 
-        try:
-            return watched(Pool.open(self.path))
-        except LifecycleError as error:
-            raise CannotOpen(str(error)) from error
+        real = os.path.realpath(path)
+        if real not in self._pools:
+            try:
+                self._pools[real] = watched(Pool.open(path))
+            except LifecycleError as error:
+                raise CannotOpen(str(error)) from error
+        return self._pools[real]
 
-    def targets(self, names: Sequence[str]) -> list[Volume | VM]:
-        """Return the volumes and VMs of these names.
+    def located(self, address: str, *, new: bool = False) -> tuple[Pool, str]:
+        """Return the pool that an address speaks of, and the id or the VM's name in it.
+
+        Args:
+            address: the address.
+            new: whether there need not be such a volume; a name of a VM can hold a colon.
 
         Raises:
-            NoSuchVolume, InvalidName: there is none of one of them.
+            NoSuchPool: no pool is known by that name.
         """
-        return [self._target(name.rstrip("/")) for name in names]
+        name, colon, rest = address.partition(":")
+        if not colon or "/" in name:
+            return self.pool, address
+        known = _known_pools()
+        is_here = os.path.lexists(os.path.join(self.path, address.partition("/")[0]))
+        if name in known and is_here:
+            raise click.UsageError(
+                f"{address} is {rest} of the pool {name}, and of {self.path} it is a VM too:"
+                f" write {rest} with --pool {name}, or the VM's name behind its own pool's."
+            )
+        if name in known:
+            return self._opened(known[name]), rest
+        if is_here or new:
+            return self.pool, address
+        raise NoSuchPool(name, known)
 
-    def _target(self, name: str) -> Volume | VM:
-        if "/" in name and name in self.pool:
-            return self.pool[name]
-        vm = self.pool.vm(name)
+    def volume(self, address: str) -> Volume:
+        """Return the volume of this address.
+
+        Raises:
+            NoSuchVolume, NoSuchPool, InvalidName: there is none.
+        """
+        pool, volume_id = self.located(address)
+        return pool[volume_id]
+
+    def vm(self, address: str) -> VM:
+        """Return the VM of this address.
+
+        Raises:
+            NoSuchPool, InvalidName: there can be none.
+        """
+        pool, name = self.located(address)
+        return pool.vm(name)
+
+    def targets(self, addresses: Sequence[str]) -> list[Volume | VM]:
+        """Return the volumes and VMs of these addresses.
+
+        Raises:
+            NoSuchVolume, NoSuchPool, InvalidName: there is none of one of them.
+        """
+        return [self._target(address.rstrip("/")) for address in addresses]
+
+    def _target(self, address: str) -> Volume | VM:
+        pool, name = self.located(address)
+        if "/" in name and name in pool:
+            return pool[name]
+        vm = pool.vm(name)
         if not vm.volumes:
-            raise NoSuchVolume(name, self.pool.path)
+            raise NoSuchVolume(name, pool.path)
         return vm
 
-    def volumes(self, names: Sequence[str]) -> list[Volume]:
-        """Return the volumes of these names, those of VMs one by one; all of the pool's for no names."""
-        if not names:
+    def volumes(self, addresses: Sequence[str]) -> list[Volume]:
+        """Return the volumes of these addresses, those of VMs one by one; all of the pool's for no addresses."""
+        if not addresses:
             return self.pool.volumes()
-        found = [getattr(one, "volumes", [one]) for one in self.targets(names)]
+        found = [getattr(one, "volumes", [one]) for one in self.targets(addresses)]
         return list(dict.fromkeys(volume for several in found for volume in several))
+
+    def vms(self, addresses: Sequence[str]) -> dict[Pool, list[str]]:
+        """Return the names of the VMs that these addresses speak of, by pool; for none the pool, without a name."""
+        if not addresses:
+            return {self.pool: []}
+        found: dict[Pool, set[str]] = {}
+        for volume in self.volumes(addresses):
+            found.setdefault(volume.pool, set()).add(volume.vm)
+        return {pool: sorted(vms) for pool, vms in found.items()}
 
     def say(self, document: Any, *lines: str) -> None:
         """Print the document as JSON, or the lines for people."""
@@ -118,6 +198,13 @@ class Interrupted(LifecycleError):
 
 class CannotOpen(LifecycleError):
     """The pool could not be opened, for the reason given."""
+
+
+def _known_pools() -> dict[str, str]:
+    """Return the directories of the pools that this machine knows, by name."""
+    from lifecycle import known_pools  # noqa: PLC0415 - not needed where a path says it
+
+    return {one.name: one.path for one in known_pools.known()}
 
 
 def watched(pool: Pool) -> Pool:
@@ -206,11 +293,11 @@ def _log_to_stderr(*, verbose: bool) -> None:
 
 _POOL = click.option(
     "--pool",
-    metavar="DIR",
+    metavar="DIR|NAME",
     envvar="LIFECYCLE_POOL",
     type=click.Path(),
-    help="The pool; by default $LIFECYCLE_POOL, else /var/lib/lifecycle for root and"
-    " ~/.local/share/lifecycle for others.",
+    help="The pool: its directory, or the name it is known by. By default $LIFECYCLE_POOL, else"
+    " /var/lib/lifecycle for root and ~/.local/share/lifecycle for others.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Log every file operation on stderr.")
@@ -219,12 +306,15 @@ _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Log every file op
 def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the ids of volumes and VMs that begin like this, for the shell."""
     session = Session(context.params.get("pool") or default_pool(), as_json=False)
+    name, colon, _rest = incomplete.partition(":")
     try:
-        volumes = session.pool.volumes()
-    except (LifecycleError, OSError):
+        pool = session.located(f"{name}:x")[0] if colon else session.pool
+        volumes = pool.volumes()
+    except (LifecycleError, click.UsageError, OSError):
         return []
+    before = f"{name}:" if pool is not session.pool else ""
     found = {volume.id for volume in volumes} | {volume.vm for volume in volumes}
-    return sorted(name for name in found if name.startswith(incomplete))
+    return sorted(before + name for name in found if (before + name).startswith(incomplete))
 
 
 def volume_argument(name: str = "volume_id", metavar: str = "VM/NAME") -> Callable[..., Any]:
@@ -287,7 +377,8 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 def cli() -> None:
     """Undoable disks for virtual machines.
 
-    A TARGET is a VM (a directory of the pool) or a volume (VM/NAME).
+    A TARGET is a VM (a directory of the pool) or a volume (VM/NAME). POOL:VM and POOL:VM/NAME are those of
+    another pool that this machine knows (`lifecycle pools`).
     """
 
 

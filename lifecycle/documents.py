@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from lifecycle.errors import LifecycleError
 from lifecycle.names import format_time
 from lifecycle.states import allowed
 
@@ -66,10 +67,17 @@ def of_revision(revision: Revision) -> Document:
 def of_pool(pool: Pool) -> Document:
     """Return what `pool` prints."""
     from lifecycle import known_pools  # noqa: PLC0415 - not needed by a start
+    from lifecycle.nesting import Storage  # noqa: PLC0415 - not needed by a start
 
+    name = known_pools.name_of(pool.path) or os.path.basename(pool.path)
+    ground = Storage.now().ground(pool.path, known_pools.known())
+    return _of_pool(pool, name, ground.included_in)
+
+
+def _of_pool(pool: Pool, name: str, included_in: str | None) -> Document:
     capacity = pool.capacity()
     return {
-        "name": known_pools.name_of(pool.path) or os.path.basename(pool.path),
+        "name": name,
         "path": pool.path,
         "driver": pool.config.driver,
         "size": capacity.size,
@@ -77,7 +85,44 @@ def of_pool(pool: Pool) -> Document:
         "reflinks": capacity.reflinks,
         "volumes": sum(1 for _volume in pool),
         "keep": pool.config.keep,
+        "included_in": included_in,
     }
+
+
+_UNKNOWN = ("driver", "size", "usage", "reflinks", "volumes", "keep", "included_in")
+
+
+def of_known_pools() -> list[Document]:
+    """Return what `pools` prints: each known pool as `pool` does, with two keys more.
+
+    `problem` says why a pool cannot be looked at; then all else but its name and path is null. `counted` is whether
+    its size and usage belong in a total that counts no space twice.
+    """
+    from lifecycle import known_pools  # noqa: PLC0415 - not needed by a start
+    from lifecycle.nesting import Ground, Storage, counted  # noqa: PLC0415 - not needed by a start
+    from lifecycle.pool import Pool  # noqa: PLC0415 - not needed by --help
+
+    known = known_pools.known()
+    found: list[Document] = []
+    pools: list[Pool | None] = []
+    for one in known:
+        document = {"name": one.name, "path": one.path} | dict.fromkeys(_UNKNOWN)
+        try:
+            pool = Pool.open(one.path)  # which mounts an embedded one
+            document |= _of_pool(pool, one.name, None) | {"problem": None}
+            pools.append(pool)
+        except (LifecycleError, OSError) as error:
+            document["problem"] = str(error)
+            pools.append(None)
+        found.append(document)
+    storage = Storage.now()  # only now, when all are mounted
+    grounds: list[Ground | None] = [
+        None if pool is None else storage.ground(pool.path, known) for pool in pools
+    ]
+    for document, ground, counts in zip(found, grounds, counted(grounds), strict=True):
+        document["included_in"] = None if ground is None else ground.included_in
+        document["counted"] = counts
+    return found
 
 
 def of_plan(volume: Volume, plan: Plan) -> Document:

@@ -214,6 +214,21 @@ class NoSuchVolume(LifecycleError, KeyError):
         return f"{self.volume}: no such volume or VM in {self.pool}. See `lifecycle list`."
 
 
+class NoSuchPool(LifecycleError, LookupError):
+    """This machine knows no pool by that name.
+
+    Attributes:
+        pool: the name.
+        known: the names it knows.
+    """
+
+    def __init__(self, pool: str, known: Iterable[str]) -> None:
+        self.pool = pool
+        self.known = tuple(known)
+        have = ", ".join(self.known) or "none"
+        super().__init__(f"{shown(pool)} is no known pool. Known are: {have}.")
+
+
 class NoSuchRevision(LifecycleError, LookupError):
     """The volume has no revision of that number.
 

@@ -52,8 +52,8 @@ def _state(document: Document) -> Text:
     return text
 
 
-def _size(size: int | None) -> str:
-    return "unknown" if size is None else format_size(size)
+def _size(size: int | None, unknown: str = "unknown") -> str:
+    return unknown if size is None else format_size(size)
 
 
 def print_list(found: list[Document], pool: str) -> None:
@@ -81,6 +81,49 @@ def print_list(found: list[Document], pool: str) -> None:
             Text(one["source"] or ""),
         )
     _print_table(console, table)
+
+
+def print_pools(found: list[Document]) -> None:
+    """Print known pools, a line each, what is wrong with some of them, and a total that counts no space twice."""
+    console = _console()
+    if not found:
+        console.print(Text("no pool is known by a name; `lifecycle init DIR` makes one"))
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for name in ("POOL", "PATH", "DRIVER"):
+        table.add_column(name, no_wrap=True)
+    for name in ("SIZE", "USED", "VOLUMES"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("INCLUDED IN", no_wrap=True)
+    for one in found:
+        wrong = "" if one["problem"] is None else "cannot be looked at"
+        table.add_row(
+            Text(one["name"]),
+            Text(one["path"]),
+            one["driver"] or "-",
+            *(_size(one[key], "-") for key in ("size", "usage")),
+            "-" if one["volumes"] is None else str(one["volumes"]),
+            Text(wrong, style="red") if wrong else Text(one["included_in"] or ""),
+        )
+    table.add_row(*_total(found), style="bold")
+    _print_table(console, table)
+    for one in found:
+        if one["problem"] is not None:
+            console.print(Text(f"{one['name']}: {one['problem']}"))
+
+
+def _total(found: list[Document]) -> list[str]:
+    """Return the last row: all space once, as far as it is known."""
+    counted = [one for one in found if one["counted"]]
+    sizes = [[one[key] for one in counted] for key in ("size", "usage")]
+    volumes = sum(one["volumes"] or 0 for one in found)
+    return [
+        "total" if all(one["problem"] is None for one in found) else "total known",
+        "",
+        "",
+        *(_size(None if None in several else sum(several), "-") for several in sizes),
+        str(volumes),
+    ]
 
 
 def print_volume(one: Document) -> None:

@@ -15,7 +15,17 @@ from lifecycle import Pool, cli, known_pools
 
 pytest_plugins = ["command_line"]
 
-POOL_KEYS = {"name", "path", "driver", "size", "usage", "reflinks", "volumes", "keep"}
+POOL_KEYS = {
+    "name",
+    "path",
+    "driver",
+    "size",
+    "usage",
+    "reflinks",
+    "volumes",
+    "keep",
+    "included_in",
+}
 
 
 # ---------------------------------------------------------------- which pool

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from command_line import Call
 from disks import MIB
 from mounts import CannotMount, FileSystem, run
 
@@ -328,7 +329,7 @@ def included_in(pool: Pool) -> str | None:
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
 def test_a_pool_on_a_volume_of_another(
-    xfs_pool: Pool, nested: Callable[[str, str], Pool], kind: str
+    call: Call, xfs_pool: Pool, nested: Callable[[str, str], Pool], kind: str
 ) -> None:
     known_pools.enter(xfs_pool.path, "outer")
     volume = xfs_pool.create_volume("ci/root", 320 * MIB)
@@ -337,6 +338,11 @@ def test_a_pool_on_a_volume_of_another(
     known_pools.enter(inner.path, "inner")
     assert included_in(inner) == "outer:ci/root"
     assert included_in(xfs_pool) is None
+    assert call("pool", "--json", "--pool", "inner").document["included_in"] == "outer:ci/root"
+    assert call("pool", "--json", "--pool", "outer").document["included_in"] is None
+    found = {one["name"]: one for one in call("pools", "--json").document}
+    assert (found["inner"]["included_in"], found["inner"]["counted"]) == ("outer:ci/root", False)
+    assert (found["outer"]["included_in"], found["outer"]["counted"]) == (None, True)
 
 
 def test_a_pool_in_a_directory_of_another_by_way_of_links(xfs_pool: Pool, tmp_path: Path) -> None:

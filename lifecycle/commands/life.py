@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 
-from lifecycle import documents
+from lifecycle import documents, together
 from lifecycle.change import Change
 from lifecycle.cli import (
     FAILED,
@@ -34,11 +34,11 @@ _NOTHING_TO_RECOVER = "nothing to recover"
 @command("start", short_help="Give volumes a working image.")
 @targets_argument()
 def start_command(session: Session, targets: tuple[str, ...]) -> None:
-    """Start volumes, or all volumes of VMs (all or none), and print the paths that the VM opens."""
-    outcome: Outcome = []
-    for target in session.targets(targets):
-        outcome += target.start() if isinstance(target, VM) else [(target, target.start())]
-    _say(session, outcome)
+    """Start volumes, or all volumes of VMs, and print the paths that the VM opens.
+
+    All of them start, of whatever pools, or none does.
+    """
+    _say(session, together.start(session.volumes(targets)))
 
 
 @command("stop", short_help="Keep or throw away what the VMs wrote.")
@@ -101,7 +101,7 @@ def revert_command(session: Session, volume_id: str, to: str | None) -> None:
         if to != "empty" and not (to.isascii() and to.isdecimal()):
             raise click.UsageError(f"--to is a revision's number or `empty`, not {to!r}.")
         number = 0 if to == "empty" else int(to)
-    volume = session.pool[volume_id]
+    volume = session.volume(volume_id)
     _say(session, [(volume, volume.revert(number))], single=True)
 
 
@@ -141,7 +141,7 @@ def run_command(
     # standard output is for the one JSON document then
     stdout = os.dup(2) if session.as_json else None
     ended, session.exit_status = wrapped.run(
-        session.pool.vm(vm),
+        session.vm(vm),
         words,
         discard=discard,
         on_failure=on_failure,
@@ -176,8 +176,8 @@ def recover_command(session: Session, targets: tuple[str, ...], all_pools: bool)
             raise click.UsageError("--all-pools takes no TARGET.")
         _say_done(session, list(_recover_everywhere(session)), _NOTHING_TO_RECOVER)
         return
-    vms = sorted({volume.vm for volume in session.volumes(targets)}) if targets else []
-    found = session.pool.recover(*vms)
+    wanted = session.vms(targets).items()
+    found = [one for pool, vms in wanted for one in pool.recover(*vms)]
     done = [_Done(one.id, one.state, one.text, one.error) for one in found]
     _say_done(session, done, _NOTHING_TO_RECOVER)
 

@@ -74,18 +74,37 @@ def let_be_known(path: str, name: str | None) -> str | None:
 
 @command("pool", short_help="Show the pool.")
 def pool_command(session: Session) -> None:
-    """Show the pool: where it is, how full, what it keeps."""
+    """Show the pool: where it is, how full, what it keeps, what holds its file system."""
     document = documents.of_pool(session.pool)
-    size, usage = document["size"], document["usage"]
-    session.say(
-        document,
-        f"path      {document['path']}",
-        f"driver    {document['driver']}",
-        f"size      {format_size(size)}, {format_size(usage)} used",
-        f"reflinks  {_REFLINKS[document['reflinks']]}",
-        f"volumes   {document['volumes']}",
-        f"keep      {document['keep']}",
-    )
+    rows = {
+        "path": document["path"],
+        "driver": document["driver"],
+        "size": f"{_size(document['size'])}, {_size(document['usage'])} used",
+        "reflinks": _REFLINKS[document["reflinks"]],
+        "volumes": document["volumes"],
+        "keep": document["keep"],
+        "included in": document["included_in"],
+    }
+    session.say(document, *(f"{name:13}{text}" for name, text in rows.items() if text is not None))
+
+
+def _size(size: int | None) -> str:
+    return "unknown" if size is None else format_size(size)
+
+
+@command("pools", short_help="Show all pools that this machine knows.")
+def pools_command(session: Session) -> None:
+    """Show all pools that this machine knows by a name, and which of them holds which.
+
+    In the total no space counts twice: not that of pools on one file system, nor that of a pool inside another.
+    """
+    found = documents.of_known_pools()
+    if session.as_json:
+        session.say(found)
+        return
+    from lifecycle import terminal  # noqa: PLC0415 - slow to load, and not needed for JSON
+
+    terminal.print_pools(found)
 
 
 @command("verify", short_help="Check the pool's files; change nothing.")
@@ -95,11 +114,12 @@ def verify_command(session: Session, targets: tuple[str, ...]) -> None:
 
     Exit status 1 if anything is damaged.
     """
-    if targets:
-        wanted = {volume.vm for volume in session.volumes(targets)}
-        found = [one for vm in sorted(wanted) for one in session.pool.verify(vm)]
-    else:
-        found = list(session.pool.verify())
+    found = [
+        one
+        for pool, vms in session.vms(targets).items()
+        for vm in (vms if targets else [None])
+        for one in pool.verify(vm)
+    ]
     lines = [f"{'DAMAGED' if one.harmful else 'note':8}{one.path}: {one.text}" for one in found]
     session.say([documents.of_finding(one) for one in found], *(lines or ["all is well"]))
     if any(one.harmful for one in found):
@@ -119,7 +139,7 @@ def diagram_command(session: Session, volume_id: str | None, form: str) -> None:
     """Print the state machine, with a volume's state marked if one is named."""
     from lifecycle import diagrams  # noqa: PLC0415 - only here
 
-    marked = session.pool[volume_id].state if volume_id else None
+    marked = session.volume(volume_id).state if volume_id else None
     text = diagrams.FORMATS[form](marked)
     session.say({"format": form, "state": marked, "diagram": text}, text.rstrip("\n"))
 

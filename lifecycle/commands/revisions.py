@@ -28,7 +28,7 @@ _NUMBER = click.argument("number", metavar="N", type=click.IntRange(min=0))
 @volume_argument()
 def log_command(session: Session, volume_id: str) -> None:
     """Show the volume's revisions, oldest first, with the current one marked."""
-    volume = session.pool[volume_id]
+    volume = session.volume(volume_id)
     document = documents.of_volume(volume)
     if session.as_json:
         session.say(document)
@@ -43,7 +43,7 @@ def log_command(session: Session, volume_id: str) -> None:
 @click.argument("numbers", metavar="N…", nargs=-1, required=True, type=click.IntRange(min=0))
 def forget_command(session: Session, volume_id: str, numbers: tuple[int, ...]) -> None:
     """Delete the revisions N…; all or, if one may not be, none."""
-    volume = session.pool[volume_id]
+    volume = session.volume(volume_id)
     volume.forget(*numbers)
     shown = ", ".join(str(number) for number in sorted(set(numbers)))
     session.say(documents.of_volume(volume), f"{volume.id}: forgot {shown}")
@@ -54,7 +54,7 @@ def forget_command(session: Session, volume_id: str, numbers: tuple[int, ...]) -
 @_NUMBER
 def pin_command(session: Session, volume_id: str, number: int) -> None:
     """Keep revision N whatever retention says."""
-    volume = session.pool[volume_id]
+    volume = session.volume(volume_id)
     volume.pin(number)
     session.say(documents.of_volume(volume), f"{volume.id}: {number} is pinned")
 
@@ -64,7 +64,7 @@ def pin_command(session: Session, volume_id: str, number: int) -> None:
 @_NUMBER
 def unpin_command(session: Session, volume_id: str, number: int) -> None:
     """Let retention decide on revision N again."""
-    volume = session.pool[volume_id]
+    volume = session.volume(volume_id)
     volume.unpin(number)
     session.say(documents.of_volume(volume), f"{volume.id}: {number} is not pinned")
 
@@ -75,7 +75,7 @@ def unpin_command(session: Session, volume_id: str, number: int) -> None:
 @click.argument("text", metavar="[TEXT]", default="")
 def label_command(session: Session, volume_id: str, number: int, text: str) -> None:
     """Label revision N with TEXT; without one, take its label away."""
-    volume = session.pool[volume_id]
+    volume = session.volume(volume_id)
     volume.label(number, text)
     done = f"{number} is labelled {text!r}" if text else f"{number} has no label"
     session.say(documents.of_volume(volume), f"{volume.id}: {done}")

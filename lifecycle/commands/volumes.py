@@ -15,6 +15,7 @@ from lifecycle.errors import NoSuchRevision, NotContent
 from lifecycle.sizes import format_size
 
 if TYPE_CHECKING:
+    from lifecycle.pool import Pool
     from lifecycle.volume import Volume
 
 _KEEP = click.option("--keep", metavar="POLICY", help="What to keep; by default as the pool does.")
@@ -63,10 +64,11 @@ def create_command(
         raise click.UsageError(
             "Missing option '--size' (only a volume with a --source needs none)."
         )
-    volume = session.pool.create_volume(
-        volume_id,
+    pool, new_id = session.located(volume_id, new=True)
+    volume = pool.create_volume(
+        new_id,
         size,
-        source=source,
+        source=None if source is None else _source(session, source, pool),
         save_on_stop=False if volatile else None,
         rw=not read_only,
         keep=keep,
@@ -75,6 +77,17 @@ def create_command(
     )
     kind, held = volume.kind, format_size(volume.size or 0)
     session.say(documents.of_volume(volume), f"{volume.id}: created, {kind}, {held}")
+
+
+def _source(session: Session, address: str, pool: Pool) -> str:
+    """Return the source's id in the pool that is to begin from it."""
+    found, volume_id = session.located(address)
+    if found is not pool:
+        raise click.UsageError(
+            f"{address} is in the pool {found.path}: a source lies in the same pool as what begins"
+            f" from it, {pool.path}; clone it there first."
+        )
+    return volume_id
 
 
 @command("list", short_help="List volumes.")
@@ -88,14 +101,14 @@ def list_command(session: Session, vm: str | None) -> None:
         return
     from lifecycle import terminal  # noqa: PLC0415 - slow to load, and not needed for JSON
 
-    terminal.print_list(found, session.pool.path)
+    terminal.print_list(found, os.path.abspath(session.path))
 
 
 @command("show", short_help="Show all about one volume.")
 @volume_argument()
 def show_command(session: Session, volume_id: str) -> None:
     """Show all about the volume VM/NAME."""
-    document = documents.of_volume(session.pool[volume_id])
+    document = documents.of_volume(session.volume(volume_id))
     if session.as_json:
         session.say(document)
         return
@@ -122,7 +135,7 @@ def set_command(session: Session, volume_id: str, settings: tuple[str, ...]) -> 
         if not equals:
             raise click.UsageError(f"{setting!r} is not KEY=VALUE.")
         changes |= read_setting(volume_id, key.strip(), text.strip())
-    volume = session.pool[volume_id]
+    volume = session.volume(volume_id)
     lines = [f"{volume.id}: {key} is now {_shown(value)}" for key, value in changes.items()]
     if "label" in changes:
         volume.label(_labelled(volume), changes.pop("label"))
@@ -164,7 +177,7 @@ def resize_command(session: Session, volume_id: str, size: str, shrink: bool) ->
 
     Running, loop devices are told; tell QEMU with its command block_resize.
     """
-    volume = session.pool[volume_id]
+    volume = session.volume(volume_id)
     volume.resize(size, shrink=shrink)
     held = format_size(volume.size or 0)
     session.say(documents.of_volume(volume), f"{volume.id}: {volume.state}, now {held}")
@@ -180,7 +193,7 @@ def import_command(session: Session, volume_id: str, file: str) -> None:
     """
     from lifecycle.contents import Content  # noqa: PLC0415 - keeps --help quick
 
-    volume = session.pool[volume_id]
+    volume = session.volume(volume_id)
     origin = Content(_standard_input(), "standard input") if file == "-" else Content.of(file)
     with origin:
         change = volume.import_from(origin)
@@ -216,20 +229,20 @@ def export_command(
 
     if file == "-" and session.as_json:
         raise click.UsageError("--json and the image cannot both go to standard output.")
-    pool = session.pool
-    with pool[volume_id].export(revision) as content:
+    volume = session.volume(volume_id)
+    with volume.export(revision) as content:
         if file == "-":
             copying.copy(
                 content.fd, sys.__stdout__.fileno() if sys.__stdout__ else _closed("output")
             )
             return
         try:
-            content.save(file, replace=force, progress=pool.progress(f"export {volume_id}"))
+            content.save(file, replace=force, progress=volume.pool.progress(f"export {volume.id}"))
         except FileExistsError:
             raise NotContent(file, "is there already; --force replaces it") from None
         size = content.size
-    document = {"id": volume_id, "revision": revision, "size": size, "file": os.path.abspath(file)}
-    session.say(document, f"{volume_id}: exported to {file}, {format_size(size or 0)}")
+    document = {"id": volume.id, "revision": revision, "size": size, "file": os.path.abspath(file)}
+    session.say(document, f"{volume.id}: exported to {file}, {format_size(size or 0)}")
 
 
 @command("clone", short_help="Make a volume from another, or from an image.")
@@ -250,11 +263,11 @@ def clone_command(
 
     A path is told from a volume by its beginning: / or ./ .
     """
-    pool = session.pool
+    pool, new_id = session.located(volume_id, new=True)
     is_path = origin.startswith(("/", "./", "../"))
     volume = pool.clone(
-        origin if is_path else pool[origin],
-        volume_id,
+        origin if is_path else session.volume(origin),
+        new_id,
         rw=not read_only,
         keep=keep,
         on_crash=on_crash,
