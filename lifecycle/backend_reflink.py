@@ -317,6 +317,8 @@ class ReflinkBackend(ReflinkCloning):
             else:
                 copying.copy(content, draft.fd, pool.progress(f"import {volume.id}"))
                 log.info("copied %r to %r", name, volume.id)
+            if change.asked.get("verify"):
+                self.require_same(pool, content, draft, volume.id, name)
             length = os.fstat(draft.fd).st_size
             if length == 0:
                 raise InvalidSize(0, f"{name} is empty")

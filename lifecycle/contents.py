@@ -1,4 +1,8 @@
-"""Content that comes from outside, or goes there: image files, block devices, streams, other volumes."""
+"""Content that comes from outside, or goes there: image files, block devices, streams, other volumes.
+
+What is imported is prepared first (`prepared`), before any volume is locked: a stream is read to its end, and an image
+in a format of others is converted, into a file without a name in the pool, of which the import then shares the blocks.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,21 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from lifecycle import copying, files
+from lifecycle import copying, files, names
+from lifecycle.config import POOL_FILE
 from lifecycle.copying import Progress
-from lifecycle.errors import NotContent
+from lifecycle.errors import InvalidSize, NotContent, NotTheSame
 from lifecycle.files import Directory
 from lifecycle.volume import Volume
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from lifecycle.pool import Pool
 
 _READABLE = (stat.S_ISREG, stat.S_ISBLK, stat.S_ISFIFO)
 
@@ -29,14 +36,16 @@ class Content:
         fd: the descriptor.
         name: what it is, for messages.
         cause: what an image made from it has as its cause; None for `import`.
+        raw: whether it is known to be the disk's own bytes, whatever they look like.
     """
 
-    __slots__ = ("cause", "fd", "name")
+    __slots__ = ("cause", "fd", "name", "raw")
 
-    def __init__(self, fd: int, name: str, cause: str | None = None) -> None:
+    def __init__(self, fd: int, name: str, cause: str | None = None, *, raw: bool = False) -> None:
         self.fd = fd
         self.name = name
         self.cause = cause
+        self.raw = raw
 
     @classmethod
     def of(
@@ -57,24 +66,14 @@ class Content:
             return origin
         if isinstance(origin, Volume):
             origin.require(origin.look())
-            return cls(origin.pool.backend.open_image(origin.id, revision), origin.id, "clone")
+            fd = origin.pool.backend.open_image(origin.id, revision)
+            return cls(fd, origin.id, "clone", raw=True)
         path = os.fspath(origin)
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         if not any(accepts(os.fstat(fd).st_mode) for accepts in _READABLE):
             os.close(fd)
             raise NotContent(path, "is no image file, block device or pipe")
         return cls(fd, path)
-
-    @classmethod
-    @contextmanager
-    def using(cls, origin: Content | Volume | str | os.PathLike[str]) -> Iterator[Content]:
-        """Open content as `of` does, and close it afterwards unless it was handed in open."""
-        content = cls.of(origin)
-        try:
-            yield content
-        finally:
-            if content is not origin:
-                content.close()
 
     @property
     def size(self) -> int | None:
@@ -147,3 +146,101 @@ class Content:
             files.sync_content(fd)
         finally:
             os.close(fd)
+
+
+@contextmanager
+def prepared(
+    origin: Content | Volume | str | os.PathLike[str],
+    pool: Pool,
+    *,
+    image_format: str | None = None,
+    follow: bool = False,
+    verify: bool = False,
+) -> Iterator[Content]:
+    """Open content for an import into the pool: as the disk's own bytes, of known size.
+
+    Args:
+        origin: as in `Content.of`; a `Content` that is handed in stays open.
+        pool: the pool.
+        image_format: the format of the image, one of `foreign_images.FORMATS` or `raw`. By default the content tells;
+            but a volume, an image file of a pool and a block device are raw, for a VM may have written into them what
+            looks like a format.
+        follow: whether an image may refer to other files, which are then read too.
+        verify: whether what is copied is read again and compared.
+
+    Raises:
+        NotContent: it cannot be read as a disk's content.
+        NotTheSame: what was written is not what was read.
+        InvalidSize: it is empty.
+        OSError: it cannot be opened or read, or there is no room.
+    """
+    with ExitStack() as opened:
+        content = Content.of(origin)
+        if content is not origin:
+            opened.callback(content.close)
+        if content.size is None:
+            content = opened.enter_context(_read_to_its_end(content, pool, verify=verify))
+        if not content.raw or image_format is not None:
+            content = opened.enter_context(_as_raw(content, pool, image_format, follow, verify))
+        if content.size == 0:
+            raise InvalidSize(0, f"{content.name} is empty")
+        yield content
+
+
+def _read_to_its_end(stream: Content, pool: Pool, *, verify: bool) -> Content:
+    with ExitStack() as opened:
+        with Directory.open(pool.path) as directory:
+            content = opened.enter_context(
+                Content(directory.scratch("stream"), stream.name, stream.cause)
+            )
+        summary = copying.new_digest() if verify else None
+        see = None if summary is None else summary.update
+        copying.copy(stream.fd, content.fd, pool.progress(f"read {stream.name}"), see)
+        if summary is not None:
+            files.sync_content(content.fd)
+            copying.drop_cache(content.fd)
+            again = copying.digest(content.fd, pool.progress(f"verify {stream.name}"))
+            if again != summary.digest():
+                raise NotTheSame(stream.name, "its checksum is another")
+        opened.pop_all()
+        return content
+
+
+def _as_raw(
+    content: Content, pool: Pool, image_format: str | None, follow: bool, verify: bool
+) -> Content:
+    """Return a descriptor of its own for what is raw, or for what it is converted to."""
+    from lifecycle import foreign_images  # noqa: PLC0415 - seldom needed
+
+    form = image_format
+    if form is None:
+        form = foreign_images.RAW if _is_a_disk(content.fd) else foreign_images.probe(content.fd)
+    if form == foreign_images.RAW:
+        fd = os.dup(content.fd)
+    else:
+        with Directory.open(pool.path) as directory:
+            fd = foreign_images.convert(
+                content.fd,
+                content.name,
+                form,
+                directory,
+                follow=follow,
+                verify=verify,
+                progress=pool.progress,
+            )
+    return Content(fd, content.name, content.cause, raw=True)
+
+
+def _is_a_disk(fd: int) -> bool:
+    """Tell whether a VM may have written this: a block device, or an image file of a pool."""
+    if stat.S_ISBLK(os.fstat(fd).st_mode):
+        return True
+    directory, file = os.path.split(os.readlink(f"/proc/self/fd/{fd}"))
+    if names.parse_file(file) is None:
+        return False
+    while not os.path.lexists(os.path.join(directory, POOL_FILE)):
+        above = os.path.dirname(directory)
+        if above == directory:
+            return False
+        directory = above
+    return True

@@ -6,10 +6,14 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from lifecycle import files
 from lifecycle.errors import ForeignFile
 from lifecycle.files import Directory
+
+if TYPE_CHECKING:
+    import hashlib
 
 Progress = Callable[[int, int | None], None]
 """Called during a copy with the bytes gone through and the bytes in all (None if not known)."""
@@ -20,7 +24,12 @@ _HOLE = 1 << 16
 """Bytes. Runs of zeros of this length become holes in a copy."""
 
 
-def copy(source: int, target: int, progress: Progress | None = None) -> int:
+def copy(
+    source: int,
+    target: int,
+    progress: Progress | None = None,
+    see: Callable[[bytes], object] | None = None,
+) -> int:
     """Copy all content and return its length in bytes.
 
     Args:
@@ -28,12 +37,15 @@ def copy(source: int, target: int, progress: Progress | None = None) -> int:
         target: an empty file, in which holes and runs of zeros become holes; or a block device, or a pipe, to which
             everything is written.
         progress: told after each chunk.
+        see: shown each chunk as it was read, in order; what is stepped over, as a hole, it does not see.
     """
     mode = os.fstat(target).st_mode
     sparse, seekable = stat.S_ISREG(mode), stat.S_ISREG(mode) or stat.S_ISBLK(mode)
     size = length(source)
     done = 0
     for offset, chunk in _chunks(source, size, holes=not sparse):
+        if see is not None:
+            see(chunk)
         if seekable:
             for start, piece in _pieces(chunk) if sparse else [(0, chunk)]:
                 files.write_at(target, piece, offset + start)
@@ -62,12 +74,56 @@ def holds_data(directory: Directory, file: str) -> bool:
         os.close(fd)
 
 
+def drop_cache(fd: int) -> None:
+    """Let what is read next come from the disk; what is not yet durable stays in memory."""
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def length(fd: int) -> int | None:
     """Return how many bytes a file or block device holds; None for a pipe."""
     mode = os.fstat(fd).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         return None
     return os.lseek(fd, 0, os.SEEK_END)
+
+
+def difference(one: int, other: int, progress: Progress | None = None) -> int | None:
+    """Return where two files or devices first differ, in bytes; None if they hold the same."""
+    size = length(one) or 0
+    if length(other) != size:
+        return min(size, length(other) or 0)
+    done = 0
+    for start, end in sorted([*extents(one, size), *extents(other, size)]):
+        for offset in range(max(start, done), end, CHUNK):
+            count = min(CHUNK, end - offset)
+            first, second = os.pread(one, count, offset), os.pread(other, count, offset)
+            if first != second:
+                pairs = enumerate(zip(first, second, strict=False))
+                shorter = min(len(first), len(second))
+                return offset + next((at for at, (a, b) in pairs if a != b), shorter)
+            if progress is not None:
+                progress(offset + count, size)
+        done = max(done, end)
+    if progress is not None:
+        progress(size, size)
+    return None
+
+
+def digest(fd: int, progress: Progress | None = None) -> bytes:
+    """Return what tells the content of a file from every other."""
+    summary = new_digest()
+    for offset, chunk in _chunks(fd, length(fd), holes=True):
+        summary.update(chunk)
+        if progress is not None:
+            progress(offset + len(chunk), length(fd))
+    return summary.digest()
+
+
+def new_digest() -> hashlib.blake2b:
+    """Return what `digest` sums up with, empty."""
+    import hashlib  # noqa: PLC0415 - seldom needed
+
+    return hashlib.blake2b()
 
 
 def _chunks(fd: int, size: int | None, *, holes: bool) -> Iterator[tuple[int, bytes]]:

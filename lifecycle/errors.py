@@ -346,5 +346,22 @@ class NotContent(LifecycleError):
         super().__init__(f"{path}: {reason}.")
 
 
+class NotTheSame(LifecycleError):
+    """What was written was read again and is not what was to be written. The volume is as it was.
+
+    Attributes:
+        content: what was copied.
+        where: where the two differ, in words.
+    """
+
+    def __init__(self, content: str, where: str) -> None:
+        self.content = content
+        self.where = where
+        super().__init__(
+            f"{content}: what was written is not what was read: {where}. Nothing was changed; the"
+            " memory, the disk or the connection may be failing."
+        )
+
+
 class Unsupported(LifecycleError):
     """Something that this pool or this machine cannot do, with the reason."""

@@ -236,6 +236,15 @@ class Directory:
         """Return a file that bears a temporary name as the draft that it is."""
         return Draft(self, self.open_file(name, writable=True), name)
 
+    def scratch(self, name: str) -> int:
+        """Return a new empty file (mode 0600) that never gets a name: its descriptor, with which it vanishes.
+
+        Args:
+            name: what it is, for a file system that cannot do without a name at first.
+        """
+        with self.draft(name) as draft:
+            return os.dup(draft.fd)
+
     def write(self, name: str, content: bytes) -> None:
         """Replace a small file's content in one step: a reader sees the old or the new, never a part."""
         with self.staged(name, content) as draft:

@@ -19,7 +19,6 @@ from lifecycle.errors import (
     LifecycleError,
     NotAPool,
     Refused,
-    Unsupported,
     storage,
 )
 from lifecycle.own_hooks import OwnHooks
@@ -196,37 +195,40 @@ class Pool:
         rw: bool = True,
         keep: str | None = None,
         on_crash: str | None = None,
+        image_format: str | None = None,
+        follow: bool = False,
+        verify: bool = False,
     ) -> Volume:
-        """Make a persistent volume with the content of another, of an image file or block device. Durable.
+        """Make a persistent volume with the content of another, of an image, a block device or a stream. Durable.
 
         It is born empty and then imports the content, so it can be reverted to empty. Should the import fail, there
         is no such volume.
 
         Args:
-            origin: as in `Volume.import_from`.
+            origin: as in `Volume.import_from`, as are `image_format`, `follow` and `verify`.
             volume_id: the new volume's id.
-            rw: as in `create_volume`.
-            keep: as in `create_volume`.
-            on_crash: as in `create_volume`.
+            rw: as in `create_volume`, as are `keep` and `on_crash`.
+            keep: see there.
+            on_crash: see there.
+            image_format: see there.
+            follow: see there.
+            verify: see there.
 
         Raises:
             LifecycleError, OSError: as `create_volume` and `Volume.import_from`.
         """
-        from lifecycle.contents import Content  # noqa: PLC0415 - seldom needed
+        from lifecycle.contents import prepared  # noqa: PLC0415 - seldom needed
 
-        with Content.using(origin) as content:
-            if content.size is None:
-                raise Unsupported(
-                    f"{content.name} is a stream, of which the size is not known; create the volume"
-                    " with a size, then import the stream"
-                )
-            if content.size == 0:
-                raise InvalidSize(0, f"{content.name} is empty")
+        if volume_id in self:  # said before what may take long
+            raise planning.refusal(Volume(self, volume_id), self[volume_id].look(), Event.CREATE)
+        with prepared(
+            origin, self, image_format=image_format, follow=follow, verify=verify
+        ) as content:
             volume = self.create_volume(
-                volume_id, round_up(content.size), rw=rw, keep=keep, on_crash=on_crash
+                volume_id, round_up(content.size or 0), rw=rw, keep=keep, on_crash=on_crash
             )
             try:
-                volume.import_from(content)
+                volume.import_from(content, verify=verify)
             except BaseException:
                 volume.remove()
                 raise

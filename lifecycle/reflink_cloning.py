@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle import ahead_files, copying, files, holders, names
 from lifecycle.config import VolumeConfig
-from lifecycle.errors import NoReflinks, NoSuchVolume, Unsupported
+from lifecycle.errors import NoReflinks, NoSuchVolume, NotTheSame, Unsupported
 from lifecycle.files import Draft
 from lifecycle.flushing import Steps
 from lifecycle.reflink_telling import ReflinkTelling
@@ -84,6 +84,21 @@ class ReflinkCloning(ReflinkTelling):
             raise NoReflinks(self.root)
         copying.copy(origin, draft.fd, pool.progress(f"copy {what}"))
         log.info("copied the current image of %r, as this file system has no reflinks", what)
+
+    def require_same(
+        self, pool: Pool, content: int, draft: Draft, volume_id: str, name: str
+    ) -> None:
+        """Read content and its copy again, from the disk, and compare.
+
+        Raises:
+            NotTheSame: they differ.
+        """
+        files.sync_content(draft.fd)
+        for fd in (content, draft.fd):
+            copying.drop_cache(fd)
+        where = copying.difference(content, draft.fd, pool.progress(f"verify {volume_id}"))
+        if where is not None:
+            raise NotTheSame(name, f"they differ at byte {where}")
 
     def clone_current(self, pool: Pool, opened: VolumeFiles, draft: Draft) -> None:
         """Let the draft share the volume's current image's blocks, or copy it."""

@@ -159,26 +159,44 @@ class Volume(VolumeTelling):
         with self._transition(Event.RESIZE, asked={"size": wanted, "shrink": shrink}) as transition:
             return transition.run()
 
-    def import_from(self, content: Content | str | os.PathLike[str] | Volume) -> Change:
+    def import_from(
+        self,
+        content: Content | str | os.PathLike[str] | Volume,
+        *,
+        image_format: str | None = None,
+        follow: bool = False,
+        verify: bool = False,
+    ) -> Change:
         """Make content from outside current; what was current becomes a revision. Durable when this returns.
+
+        It is shared by reflink where possible, else copied sparsely. The volume takes its size.
 
         Args:
             content: the path of an image file or block device; another volume, of any pool (its current image); or
-                a `Content`, which can be a stream. It is shared by reflink where possible, else copied sparsely.
+                a `Content`, which can be a stream.
+            image_format: `raw`, `qcow2`, `vmdk`… (`foreign_images.FORMATS`); by default a file's content tells.
+            follow: whether an image may refer to other files (a backing file…), which are then read too.
+            verify: whether what was written is read again, from the disk, and compared, before it becomes current.
 
         Raises:
             Refused: it is not at rest, or has no content of its own.
+            NotContent: it cannot be read as a disk's content, or refers to other files.
+            NotTheSame: what was written is not what was read.
             OSError: the content cannot be opened. StorageFailed: it cannot be read, or not be written here.
             InvalidSize: it is empty.
+            Unsupported: it is in a format of others, and there is no qemu-img.
         """
-        from lifecycle.contents import Content  # noqa: PLC0415 - seldom needed
+        from lifecycle.contents import prepared  # noqa: PLC0415 - seldom needed
 
+        self._require_allowed(Event.IMPORT)  # before what may take long
         with (
-            Content.using(content) as opened,
+            prepared(
+                content, self.pool, image_format=image_format, follow=follow, verify=verify
+            ) as opened,
             self._transition(
                 Event.IMPORT,
                 reason=opened.cause,
-                asked={"content": opened.fd, "name": opened.name},
+                asked={"content": opened.fd, "name": opened.name, "verify": verify},
             ) as transition,
         ):
             return transition.run()
@@ -322,6 +340,11 @@ class Volume(VolumeTelling):
         """
         with self.pool.changing(self):
             return self.require(self.pool.settle(self.id))
+
+    def _require_allowed(self, event: Event) -> None:
+        view = self.look()
+        if event not in allowed(view.state, view):
+            raise planning.refusal(self, view, event)
 
     def _require_whole(self, what: str) -> View:
         """Return the volume as it is, settled.

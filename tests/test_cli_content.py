@@ -102,8 +102,10 @@ def test_clone_of_a_volume_and_of_an_image(
         assert seen(xfs_pool[volume_id]) == disk(b"two")
 
 
-def test_a_clone_of_standard_input_is_refused_with_the_way_out(xfs_pool: Pool) -> None:
-    called = call_apart("clone", "/dev/stdin", "ci/root", given="x" * 512)
-    assert called.status == 1
-    assert "create the volume" in called.complaint
-    assert os.listdir(xfs_pool.path) == ["pool.toml"]
+def test_a_clone_of_standard_input(xfs_pool: Pool) -> None:
+    for volume_id, origin in {"ci/root": "-", "ci/more": "/dev/stdin"}.items():
+        called = call_apart("clone", origin, volume_id, given="x" * 1000)
+        assert called.status == 0, called
+        assert seen(xfs_pool[volume_id]) == b"x" * 1000 + bytes(24)
+    assert "empty" in call_apart("clone", "-", "ci/none", given="").complaint
+    assert "ci/none" not in xfs_pool

@@ -202,6 +202,32 @@ def test_clone_from_another_pool(call: Call, here: Pool, far: Pool) -> None:
     assert seen(far["new/root"]) == disk(b"here ci/root")
 
 
+def test_import_from_another_pool_keeps_what_was_held_as_a_revision(
+    call: Call, here: Pool, far: Pool
+) -> None:
+    assert call("import", "ci/root", "far:ci/root").out == "ci/root: committed as 2, 128 KiB\n"
+    assert seen(here["ci/root"]) == disk(b"far ci/root")
+    assert seen(here["ci/root"], 1) == disk(b"here ci/root")
+    call("import", "ci/root", "ci/data")
+    assert seen(here["ci/root"]) == disk(b"here ci/data")
+
+
+def test_a_file_that_bears_the_name_of_a_volume(
+    call: Call, here: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ci").mkdir()
+    (tmp_path / "ci" / "data").write_bytes(disk(b"a file"))
+    (tmp_path / "plain").write_bytes(disk(b"plain"))
+    assert "./ci/data" in call("import", "ci/root", "ci/data", status=2).complaint
+    call("import", "ci/root", "./ci/data")
+    assert seen(here["ci/root"]) == disk(b"a file")
+    call("import", "ci/root", "here:ci/data")
+    assert seen(here["ci/root"]) == disk(b"here ci/data")
+    call("import", "ci/root", "plain")
+    assert seen(here["ci/root"]) == disk(b"plain")
+
+
 # ---------------------------------------------------------------- pools
 
 POOL_KEYS = {

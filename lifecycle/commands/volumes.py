@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from lifecycle import documents
 from lifecycle.cli import Session, command, complete, targets_argument, volume_argument
-from lifecycle.errors import NoSuchRevision, NotContent
+from lifecycle.errors import LifecycleError, NoSuchRevision, NotContent
 from lifecycle.sizes import format_size
 
 if TYPE_CHECKING:
+    from lifecycle.contents import Content
     from lifecycle.pool import Pool
     from lifecycle.volume import Volume
 
@@ -183,24 +185,84 @@ def resize_command(session: Session, volume_id: str, size: str, shrink: bool) ->
     session.say(documents.of_volume(volume), f"{volume.id}: {volume.state}, now {held}")
 
 
+_FORMAT = click.option(
+    "--format",
+    "image_format",
+    metavar="FORMAT",
+    help="raw, qcow2, vmdk, vdi, vhd, vhdx…; by default a file's content tells.",
+)
+_FOLLOW = click.option(
+    "--follow",
+    is_flag=True,
+    help="Read other files that an image refers to (a backing file…) with it: only if you trust its maker.",
+)
+_VERIFY = click.option(
+    "--verify", is_flag=True, help="Read what was written again, from the disk, and compare."
+)
+
+
 @command("import", short_help="Fill a volume with content from outside.")
 @volume_argument()
-@click.argument("file", metavar="FILE|-")
-def import_command(session: Session, volume_id: str, file: str) -> None:
-    """Make the content of FILE (an image, a block device; - for standard input) the volume's.
+@click.argument("origin", metavar="SRC|-", shell_complete=complete)
+@_FORMAT
+@_FOLLOW
+@_VERIFY
+def import_command(
+    session: Session,
+    volume_id: str,
+    origin: str,
+    image_format: str | None,
+    follow: bool,
+    verify: bool,
+) -> None:
+    """Make the content of SRC the volume's, which takes its size; what it held becomes a revision.
 
-    What it held becomes a revision.
+    SRC is an image file of any format (by qemu-img), a block device, a volume, or - for standard input. A path is
+    told from a volume by its beginning: / or ./ .
     """
-    from lifecycle.contents import Content  # noqa: PLC0415 - keeps --help quick
-
+    _check_format(image_format)
     volume = session.volume(volume_id)
-    origin = Content(_standard_input(), "standard input") if file == "-" else Content.of(file)
-    with origin:
-        change = volume.import_from(origin)
+    with _origin(session, origin) as found:
+        change = volume.import_from(found, image_format=image_format, follow=follow, verify=verify)
     session.say(
         documents.of_volume(volume),
         f"{volume.id}: committed as {change.revision}, {format_size(volume.size or 0)}",
     )
+
+
+def _check_format(name: str | None) -> None:
+    from lifecycle.foreign_images import FORMATS, RAW  # noqa: PLC0415 - keeps --help quick
+
+    known = [RAW, *FORMATS]
+    if name is not None and name not in known:
+        raise click.UsageError(f"{name!r} is no known format; known are {', '.join(known)}.")
+
+
+@contextmanager
+def _origin(session: Session, text: str) -> Iterator[Volume | Content | str]:
+    """Tell what content a word of the command line means: standard input, a path, or a volume."""
+    if text == "-":
+        from lifecycle.contents import Content  # noqa: PLC0415 - seldom needed
+
+        with Content(_standard_input(), "standard input") as content:
+            yield content
+    elif text.startswith(("/", "./", "../")):
+        yield text
+    else:
+        yield _volume_or_path(session, text)
+
+
+def _volume_or_path(session: Session, text: str) -> Volume | str:
+    is_file = os.path.lexists(text)
+    try:
+        volume = session.volume(text)
+    except LifecycleError:
+        if is_file:
+            return text
+        raise
+    if is_file:
+        raise click.UsageError(f"{text} is a volume and a file too: for the file write ./{text}.")
+    return volume
 
 
 def _standard_input() -> int:
@@ -246,11 +308,14 @@ def export_command(
 
 
 @command("clone", short_help="Make a volume from another, or from an image.")
-@click.argument("origin", metavar="SRC", shell_complete=complete)
+@click.argument("origin", metavar="SRC|-", shell_complete=complete)
 @volume_argument(metavar="DST")
 @_READ_ONLY
 @_KEEP
 @_ON_CRASH
+@_FORMAT
+@_FOLLOW
+@_VERIFY
 def clone_command(
     session: Session,
     origin: str,
@@ -258,22 +323,31 @@ def clone_command(
     read_only: bool,
     keep: str | None,
     on_crash: str | None,
+    image_format: str | None,
+    follow: bool,
+    verify: bool,
 ) -> None:
-    """Make the persistent volume DST with the content of SRC: a volume, an image file or a block device.
+    """Make the persistent volume DST with the content of SRC, and of its size.
 
-    A path is told from a volume by its beginning: / or ./ .
+    SRC is a volume, an image file of any format (by qemu-img), a block device, or - for standard input. A path is
+    told from a volume by its beginning: / or ./ .
     """
+    _check_format(image_format)
     pool, new_id = session.located(volume_id, new=True)
-    is_path = origin.startswith(("/", "./", "../"))
-    volume = pool.clone(
-        origin if is_path else session.volume(origin),
-        new_id,
-        rw=not read_only,
-        keep=keep,
-        on_crash=on_crash,
-    )
+    with _origin(session, origin) as found:
+        volume = pool.clone(
+            found,
+            new_id,
+            rw=not read_only,
+            keep=keep,
+            on_crash=on_crash,
+            image_format=image_format,
+            follow=follow,
+            verify=verify,
+        )
+    source = "standard input" if origin == "-" else origin
     held = format_size(volume.size or 0)
-    session.say(documents.of_volume(volume), f"{volume.id}: cloned from {origin}, {held}")
+    session.say(documents.of_volume(volume), f"{volume.id}: cloned from {source}, {held}")
 
 
 @command("remove", short_help="Remove volumes with all their revisions.")
