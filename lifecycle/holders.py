@@ -39,6 +39,15 @@ def is_open_elsewhere(fd: int) -> bool | None:
     return False
 
 
+def users(fd: int) -> tuple[Holder, ...]:
+    """Return who has the file open besides this descriptor; empty if no one, as far as can be known."""
+    in_use = is_open_elsewhere(fd)
+    if in_use is False:
+        return ()
+    found = find(fd)
+    return found or ((Holder("a process that could not be found"),) if in_use else ())
+
+
 def find(asking: int) -> tuple[Holder, ...]:
     """Return who holds open the file that this descriptor is open for, as far as this process may see them.
 

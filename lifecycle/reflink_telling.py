@@ -248,15 +248,6 @@ def _users_of(directory: Directory, file: str) -> tuple[Holder, ...] | None:
     except (FileNotFoundError, ForeignFile):
         return None
     try:
-        return _users(fd)
+        return holders.users(fd)
     finally:
         os.close(fd)
-
-
-def _users(fd: int) -> tuple[Holder, ...]:
-    """Return who has the file open besides this descriptor."""
-    in_use = holders.is_open_elsewhere(fd)
-    if in_use is False:
-        return ()
-    found = holders.find(fd)
-    return found or ((Holder("a process that could not be found"),) if in_use else ())
