@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from lifecycle.config import DEFAULT_CONFIG, CrashPolicy, VolumeConfig
 from lifecycle.record import Note
-from lifecycle.states import RUNNING, State
+from lifecycle.states import RUNNING, Event, State, allowed
 
 if TYPE_CHECKING:
     from lifecycle.change import Change, Revision
@@ -123,6 +123,11 @@ class View:
     def running(self) -> bool:
         """Whether it has a working image."""
         return self.state in RUNNING
+
+    @property
+    def allowed(self) -> tuple[Event, ...]:
+        """The events that are allowed now, if no one holds its image open."""
+        return allowed(self.state, self)
 
 
 @dataclass(frozen=True, slots=True)

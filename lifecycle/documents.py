@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import LifecycleError
 from lifecycle.names import format_time
-from lifecycle.states import allowed
 
 if TYPE_CHECKING:
     from lifecycle.backend import Finding
@@ -43,7 +42,7 @@ def of_volume(volume: Volume, *, revisions: bool = True) -> Document:
         "in_use_by": [{"name": one.name, "pid": one.pid} for one in in_use_by],
         "keep": view.config.keep or volume.pool.config.keep,
         "on_crash": view.on_crash,
-        "allowed": list(allowed(view.state, view)),
+        "allowed": list(view.allowed),
     }
     if view.damage is not None:
         document["damage"] = view.damage

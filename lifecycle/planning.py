@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle import names, room
 from lifecycle.errors import InvalidSize, NoSuchRevision, Refused, Unsupported
-from lifecycle.states import AT_REST, RUNNING, Event, State, allowed, why_not
+from lifecycle.states import AT_REST, RUNNING, Event, State, why_not
 from lifecycle.transition import Transition
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def stop(volume: Volume, *, discard: bool = False, reason: str | None = None) ->
 def refusal(volume: Volume, view: View, event: str) -> Refused:
     """Return the error for an event that cannot be in the volume's state."""
     reason = view.damage or why_not(event, view.state, view)
-    return Refused(volume.id, view.state, event, reason, allowed(view.state, view))
+    return Refused(volume.id, view.state, event, reason, view.allowed)
 
 
 def _transition(
@@ -108,7 +108,7 @@ def _target(volume: Volume, view: View, to: int | None) -> int | None:
                 view.state,
                 "revert to a revision",
                 "it is running; stop it first",
-                allowed(view.state, view),
+                view.allowed,
             )
         return None
     if to is not None:

@@ -18,7 +18,7 @@ from lifecycle import events, flushing, names
 from lifecycle.change import Change
 from lifecycle.errors import InUse, Refused, Vetoed, storage
 from lifecycle.flushing import Steps
-from lifecycle.states import RULEBOOK, Event, State, allowed, dest_of, holds, rules_for, why_not
+from lifecycle.states import RULEBOOK, Event, State, dest_of, holds, rules_for, why_not
 
 if TYPE_CHECKING:
     from lifecycle.backend import View
@@ -116,7 +116,7 @@ class Transition:
             self._state,
             self.event,
             reason if self.facts.damage is None else f"{reason}; {self.facts.damage}",
-            allowed(self._state, self.facts),
+            self.facts.allowed,
         )
 
     # ------------------------------------------------------------ called back by the machine

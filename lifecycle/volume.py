@@ -17,7 +17,7 @@ from lifecycle.backend import View
 from lifecycle.change import Change
 from lifecycle.errors import InvalidConfig, NoSuchRevision, NoSuchVolume, Refused, storage
 from lifecycle.sizes import parse_size
-from lifecycle.states import AT_REST, Event, State, allowed
+from lifecycle.states import AT_REST, Event, State
 from lifecycle.volume_telling import VolumeTelling
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ class Volume(VolumeTelling):
         """
         view = self.require(self.pool.settle(self.id))
         if view.state is State.DAMAGED:
-            raise Refused(self.id, view.state, what, view.damage or "", allowed(view.state, view))
+            raise Refused(self.id, view.state, what, view.damage or "", view.allowed)
         return view
 
     def _require_no_running_disposable(self, view: View) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from lifecycle import names
 from lifecycle.backend import View
 from lifecycle.change import Revision
-from lifecycle.states import RUNNING, Event, State, allowed
+from lifecycle.states import RUNNING, Event, State
 
 if TYPE_CHECKING:
     from lifecycle.config import Kind, VolumeConfig
@@ -58,8 +58,7 @@ class VolumeTelling:
     @property
     def allowed(self) -> tuple[Event, ...]:
         """The events that the rulebook allows now, if no one holds its image open."""
-        view = self.look()
-        return allowed(view.state, view)
+        return self.look().allowed
 
     @property
     def config(self) -> VolumeConfig:
