@@ -167,7 +167,8 @@ def print_timeline(one: Document, history: Sequence[Revision]) -> None:
     for _column in ("made", "by", "size"):
         table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row(*_point(one["current"] == 0), "0", "", "born empty")
+    if one["current"] is not None or history:
+        table.add_row(*_point(one["current"] == 0), "0", "", "born empty")
     for revision in history:
         table.add_row(
             *_point(revision.number == one["current"]),
