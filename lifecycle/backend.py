@@ -25,13 +25,16 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from lifecycle.config import DEFAULT_CONFIG, CrashPolicy, VolumeConfig
 from lifecycle.record import Note
-from lifecycle.states import RUNNING, Event, State, allowed
+from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
 
 if TYPE_CHECKING:
     from lifecycle.change import Change, Revision
     from lifecycle.errors import Holder
     from lifecycle.pool import Pool
     from lifecycle.volume import Volume
+
+WITHOUT_WRITING = (Event.START, Event.RELEASE)
+"""What can happen to a volume of which nothing is ever written: VMs come and go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class View:
         damage: what is wrong with it, in the state `damaged`.
         way_back: the number to revert to from damage, if none is given.
         readable: whether what is written down about it is not of a newer version.
+        read_only: whether nothing of it is ever written, the pool's directory included. VMs share its image then,
+            and no one keeps count of them: it shows as at rest, and can be started and stopped at any time.
     """
 
     state: State = State.ABSENT
@@ -71,6 +76,7 @@ class View:
     damage: str | None = None
     way_back: int = 0
     readable: bool = True
+    read_only: bool = False
 
     # the rulebook's conditions (states.CONDITIONS)
 
@@ -125,8 +131,15 @@ class View:
         return self.state in RUNNING
 
     @property
+    def may_run(self) -> bool:
+        """Whether there may be something to stop: a working image, or VMs that share its image."""
+        return self.running or (self.read_only and self.state in AT_REST)
+
+    @property
     def allowed(self) -> tuple[Event, ...]:
         """The events that are allowed now, if no one holds its image open."""
+        if self.read_only:
+            return WITHOUT_WRITING if self.may_run else ()
         return allowed(self.state, self)
 
 

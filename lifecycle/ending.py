@@ -104,6 +104,8 @@ def carry_out(
     Raises:
         Refused, InUse, Vetoed, StorageFailed: as `Volume.stop`.
     """
+    if view.read_only:
+        ending = Ending.STOPPED  # there is nothing to keep or to throw away
     if ending is Ending.FAILED:
         ending = Ending.CRASHED if view.differs else Ending.STOPPED
     if ending is Ending.CRASHED:
@@ -136,7 +138,7 @@ def _end(volume: Volume, ending: Ending, reason: str | None) -> Ended | None:
     try:
         with volume.pool.locked(volume.vm):
             view = volume.settle()
-            if not view.running:
+            if not view.may_run:
                 return None
             text, change = carry_out(volume, view, ending, reason)
             return Ended(volume, text, view.state if change is None else change.dest, change)

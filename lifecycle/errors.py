@@ -94,6 +94,19 @@ class Vetoed(Refused):
         self.reason = reason
 
 
+class ReadOnlyPool(Refused):
+    """Something that would write to a pool of which nothing is ever written."""
+
+    def __init__(self, volume: str, state: str, event: str, allowed: Iterable[str] = ()) -> None:
+        super().__init__(
+            volume,
+            state,
+            event,
+            "its pool is read-only; to change what is in it, clone the image into another pool",
+            allowed,
+        )
+
+
 # ---------------------------------------------------------------- what was asked for is wrong
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import names, room
-from lifecycle.errors import InvalidSize, NoSuchRevision, Refused, Unsupported
+from lifecycle.backend import WITHOUT_WRITING
+from lifecycle.errors import InvalidSize, NoSuchRevision, ReadOnlyPool, Refused, Unsupported
 from lifecycle.states import AT_REST, RUNNING, Event, State, why_not
 from lifecycle.transition import Transition
 
@@ -46,7 +47,7 @@ def stop(volume: Volume, *, discard: bool = False, reason: str | None = None) ->
         Refused: the volume is not running.
     """
     view = volume.pool.settle(volume.id)
-    if view.state not in RUNNING:
+    if not view.may_run:
         raise refusal(volume, view, "stop")
     if not view.differs:
         return _transition(volume, Event.RELEASE, view, reason, {})
@@ -68,6 +69,11 @@ def _transition(
     state = view.state
     if event is Event.WRITE and state is State.DIRTY and volume.noticed != view.run:
         state = State.STARTED  # what the files show already is noticed only now
+    if view.read_only:
+        if event not in WITHOUT_WRITING:
+            raise ReadOnlyPool(volume.id, state, event, view.allowed)
+        if event is Event.RELEASE and view.may_run:
+            state = State.STARTED  # as far as this VM goes; it shows as at rest for all of them
     if event in _CHECKS:
         _CHECKS[event](volume, view, asked)
     revision = _number(volume, event, view, asked)

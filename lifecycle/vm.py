@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle import names, planning, together
 from lifecycle.errors import NoSuchVolume, Refused
-from lifecycle.states import RUNNING, Event
+from lifecycle.states import Event
 from lifecycle.together import Outcome
 from lifecycle.volume import Volume
 
@@ -67,7 +67,7 @@ class VM:
         """
         volumes = self._require_volumes()
         with self.pool.changing(*volumes):
-            running = [volume for volume in volumes if volume.state in RUNNING]
+            running = [volume for volume in volumes if volume.look().may_run]
             if not running:
                 raise Refused(self.name, "at rest", "stop", "none of its volumes is running")
             return together.run(
