@@ -177,6 +177,8 @@ class Backend(Protocol):
     """The protocol; see the module's text. Ids are valid names (`names.split_id`) wherever they are taken."""
 
     driver: ClassVar[str]
+    pool_file_mode: ClassVar[int]
+    """The permissions of pool.toml: who else than the pool's owner may open the pool."""
 
     def set_up(self) -> None:
         """Check, when a pool is made, that it can be here.

@@ -24,6 +24,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
+from lifecycle import config as settings
 from lifecycle import ahead_files, copying, events, files, holders, listing, names, probing, tags
 from lifecycle.backend import View
 from lifecycle.change import Change
@@ -78,7 +79,8 @@ class _Held(threading.local):
 class ReflinkBackend(ReflinkCloning):
     """Volumes as files on a file system with reflinks (XFS, btrfs), or as sparse copies where that was accepted."""
 
-    driver: ClassVar[str] = "reflink"
+    driver: ClassVar[str] = settings.DEFAULT_DRIVER
+    pool_file_mode: ClassVar[int] = files.FILE_MODE
 
     def __init__(self, path: str, config: PoolConfig) -> None:
         super().__init__(path, config)

@@ -21,6 +21,7 @@ from lifecycle.sizes import parse_size
 
 POOL_FILE = "pool.toml"
 POOL_FORMAT = 1
+DEFAULT_DRIVER = "reflink"
 DEFAULT_KEEP = "last 5"
 
 
@@ -204,7 +205,7 @@ class PoolConfig:
         precache: whether the next working image is made ahead, for volumes that do not say.
     """
 
-    driver: str = "reflink"
+    driver: str = DEFAULT_DRIVER
     keep: str = DEFAULT_KEEP
     on_crash: CrashPolicy = CrashPolicy.RESUME
     timezone: str = "UTC"

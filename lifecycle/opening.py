@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lifecycle import config as settings
+from lifecycle import files
 from lifecycle.config import PoolConfig
 from lifecycle.errors import InvalidConfig, NotAPool
 from lifecycle.files import Directory
@@ -15,7 +16,7 @@ from lifecycle.files import Directory
 if TYPE_CHECKING:
     from lifecycle.backend import Backend
 
-BACKENDS = {"reflink": "lifecycle.backend_reflink:ReflinkBackend"}
+BACKENDS = {settings.DEFAULT_DRIVER: "lifecycle.backend_reflink:ReflinkBackend"}
 """The built-in backends by driver; others come from the entry-point group `lifecycle.backends`."""
 
 _MAX_POOL_FILE = 1 << 20
@@ -23,19 +24,31 @@ _MAX_POOL_FILE = 1 << 20
 
 def set_up(where: str, config: PoolConfig, loop: int | None) -> Backend:
     """Make the directory a pool, and return its backend."""
-    if loop is not None:
-        from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
-
-        loop_pool.create(where, loop)
     backend = backend_of(where, config)
+    if loop is not None:
+        _embed(where, config, loop)
     try:
         backend.set_up()
         with Directory.open(where) as directory:
-            directory.write(settings.POOL_FILE, settings.write_pool(config))
+            with directory.draft(settings.POOL_FILE) as draft:
+                files.write_all(draft.fd, settings.write_pool(config))
+                files.set_mode(draft.fd, backend.pool_file_mode)
+                draft.replace(settings.POOL_FILE)
             directory.sync()
     except OSError as error:
         raise NotAPool(where, f"cannot be made a pool: {error.strerror}") from error
     return backend
+
+
+def _embed(where: str, config: PoolConfig, size: int) -> None:
+    from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
+
+    if config.driver != settings.DEFAULT_DRIVER:
+        raise InvalidConfig(
+            where,
+            f"an embedded XFS is for the driver {settings.DEFAULT_DRIVER}, not {config.driver}",
+        )
+    loop_pool.create(where, size)
 
 
 def make_directory(path: str) -> None:
@@ -77,7 +90,7 @@ def backend_of(path: str, config: PoolConfig) -> Backend:
     """Return a backend of the driver that the pool is set up with.
 
     Raises:
-        InvalidConfig: there is no such driver.
+        InvalidConfig: there is no such driver, or the package that offers it is broken.
     """
     if config.driver in BACKENDS:
         module, _, name = BACKENDS[config.driver].partition(":")
@@ -85,11 +98,18 @@ def backend_of(path: str, config: PoolConfig) -> Backend:
         return found(path, config)
     from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and seldom needed
 
-    for entry in entry_points(group="lifecycle.backends", name=config.driver):
-        found = entry.load()
+    offered = entry_points(group="lifecycle.backends")
+    for entry in offered.select(name=config.driver):
+        try:
+            found = entry.load()
+        except Exception as error:
+            raise InvalidConfig(
+                path, f"the driver `{config.driver}` ({entry.value}) cannot be loaded: {error}"
+            ) from error
         return found(path, config)
+    known = ", ".join(sorted({*BACKENDS, *offered.names}))
     raise InvalidConfig(
         path,
-        f"there is no driver `{config.driver}`: known are {', '.join(BACKENDS)}, and what packages"
-        " offer in the entry-point group lifecycle.backends",
+        f"there is no driver `{config.driver}`: known are {known}; packages offer others in the"
+        " entry-point group lifecycle.backends",
     )
