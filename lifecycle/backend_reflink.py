@@ -24,8 +24,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from lifecycle import config as settings
 from lifecycle import ahead_files, copying, events, files, holders, listing, names, probing, tags
+from lifecycle import config as settings
 from lifecycle.backend import View
 from lifecycle.change import Change
 from lifecycle.config import PoolConfig, VolumeConfig

@@ -26,7 +26,7 @@ from lifecycle.listing import vms_below, volumes_in
 from lifecycle.names import Kind
 from lifecycle.pool import Pool
 from lifecycle.reflink_telling import ReflinkTelling
-from lifecycle.verify_reflink import findings, shown_name
+from lifecycle.verify_reflink import findings
 
 log = logging.getLogger("lifecycle.adopt")
 
@@ -125,7 +125,7 @@ def _no_vms(directory: Directory, path: str) -> Iterator[Finding]:
                 names.check_vm(vm)
             except InvalidName as error:
                 text = f"cannot be a VM: {error.reason}; it and all below it is left alone"
-                yield Finding(shown_name(vm), text, harmful=False)
+                yield Finding(names.printable(vm), text, harmful=False)
 
 
 def _at_the_top(finding: Finding) -> Finding:

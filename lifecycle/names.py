@@ -8,6 +8,7 @@ would, or holds a mark that the files use, is refused.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from datetime import UTC, datetime
@@ -123,6 +124,14 @@ def parse_time(text: str) -> datetime | None:
 def now() -> datetime:
     """Return the time now, as names and records bear it: UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def printable(name: str) -> str:
+    """Return a file's name as it can be printed anywhere; names on disk are bytes of any kind."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def split_id(volume_id: str) -> tuple[str, str]:

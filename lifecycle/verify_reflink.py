@@ -33,7 +33,7 @@ def findings(path: str, vm: str | None, on_crash: CrashPolicy) -> Iterator[Findi
             return
         for entry in sorted(root.entries(), key=lambda one: one.name):
             if not entry.is_dir(follow_symlinks=False) and entry.name not in _OF_THE_POOL:
-                yield Finding(shown_name(entry.name), _FOREIGN, harmful=False)
+                yield Finding(names.printable(entry.name), _FOREIGN, harmful=False)
         for name, directory in vms_below(root):
             yield from _in_vm(name, directory, on_crash)
 
@@ -43,7 +43,7 @@ def _in_vm(vm: str, directory: Directory, on_crash: CrashPolicy) -> Iterator[Fin
         yield from _of_volume(f"{vm}/{name}", directory, name, on_crash)
     for entry in sorted(directory.entries(), key=lambda one: one.name):
         if not entry.is_dir(follow_symlinks=False):
-            yield from _of_file(f"{vm}/{shown_name(entry.name)}", entry, directory)
+            yield from _of_file(f"{vm}/{names.printable(entry.name)}", entry, directory)
 
 
 def _of_volume(
@@ -124,11 +124,3 @@ def _without_volume(parsed: FileName) -> str:
             "a record without images, of a volume that was being made or removed when a crash came"
         )
     return f"left behind by a crash; there is no volume {parsed.volume}"
-
-
-def shown_name(name: str) -> str:
-    """Return a file's name as it can be printed anywhere; names on disk are bytes of any kind."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
