@@ -63,6 +63,16 @@ def refusal(volume: Volume, view: View, event: str) -> Refused:
     return Refused(volume.id, view.state, event, reason, view.allowed)
 
 
+def require_writable(volume: Volume, view: View, what: str) -> None:
+    """Refuse what would write where nothing is ever written.
+
+    Raises:
+        ReadOnlyPool: that is so.
+    """
+    if view.read_only:
+        raise ReadOnlyPool(volume.id, view.state, what, view.allowed)
+
+
 def _transition(
     volume: Volume, event: Event, view: View, reason: str | None, asked: dict[str, Any]
 ) -> Transition:
@@ -71,7 +81,7 @@ def _transition(
         state = State.STARTED  # what the files show already is noticed only now
     if view.read_only:
         if event not in WITHOUT_WRITING:
-            raise ReadOnlyPool(volume.id, state, event, view.allowed)
+            require_writable(volume, view, event)
         if event is Event.RELEASE and view.may_run:
             state = State.STARTED  # as far as this VM goes; it shows as at rest for all of them
     if event in _CHECKS:

@@ -236,7 +236,7 @@ class Volume(VolumeTelling):
         from lifecycle import retention  # noqa: PLC0415 - seldom needed
 
         with self.pool.changing(self):
-            self._require_whole("forget")
+            self._require_writable("forget")
             retention.forget(self, numbers)
 
     def plan(self) -> Plan:
@@ -302,7 +302,7 @@ class Volume(VolumeTelling):
         from lifecycle.config import change_config  # noqa: PLC0415 - seldom needed
 
         with self.pool.changing(self):
-            view = self._require_whole("set")
+            view = self._require_writable("set")
             config = change_config(self.id, view.config, settings)
             changed = {key for key in settings if getattr(config, key) != getattr(view.config, key)}
             fixed = sorted(changed & {"rw", "source", "snapshots"})
@@ -367,6 +367,16 @@ class Volume(VolumeTelling):
             reason = f"{running[0]} runs on what it holds; stop that first"
             raise Refused(self.id, view.state, "set `snapshots`", reason)
 
+    def _require_writable(self, what: str) -> View:
+        """Return the volume as it is, settled, if something about it can be written down.
+
+        Raises:
+            ReadOnlyPool: nothing can. NoSuchVolume, Refused: as `_require_whole`.
+        """
+        view = self._require_whole(what)
+        planning.require_writable(self, view, what)
+        return view
+
     def require(self, view: View) -> View:
         """Return the view of a volume that exists.
 
@@ -401,7 +411,7 @@ class Volume(VolumeTelling):
 
     def _annotate(self, number: int, change: Callable[[Note], Note]) -> None:
         with self.pool.changing(self):
-            view = self._require_whole("pin or label")
+            view = self._require_writable("pin or label")
             if number == 0 or number not in {view.current, *view.numbers}:
                 raise NoSuchRevision(self.id, number, view.numbers)
             with storage(self.id, "pin or label"):
