@@ -18,6 +18,12 @@ _REFLINKS = {
 
 @command("init", short_help="Make a directory a pool.")
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path())
+@click.option(
+    "--driver",
+    metavar="NAME",
+    help="What keeps the images: reflink, the default; directory, for a tree of ready images that VMs"
+    " share and no one changes; or what a package offers.",
+)
 @click.option("--keep", metavar="POLICY", help='What to keep, as in "last 5, 7 daily".')
 @click.option(
     "--no-setup-check",
@@ -33,6 +39,7 @@ _REFLINKS = {
 def init_command(
     session: Session,
     directory: str | None,
+    driver: str | None,
     keep: str | None,
     no_setup_check: bool,
     loop: str | None,
@@ -42,23 +49,28 @@ def init_command(
 
     Images that lie in its subdirectories become volumes as they are.
     """
-    from lifecycle.config import DEFAULT_KEEP  # noqa: PLC0415 - keeps --help quick
+    from lifecycle import config  # noqa: PLC0415 - keeps --help quick
     from lifecycle.pool import Pool  # noqa: PLC0415 - keeps --help quick
 
     pool = Pool.create(
         directory or session.path,
-        keep=DEFAULT_KEEP if keep is None else keep,
+        driver=driver or config.DEFAULT_DRIVER,
+        keep=config.DEFAULT_KEEP if keep is None else keep,
         loop=loop,
         setup_check=not no_setup_check,
     )
     let_be_known(pool.path, name)
     document = documents.of_pool(watched(pool))
+    session.say(document, f"{pool.path} is a pool now: {_summary(document)}")
+
+
+def _summary(document: documents.Document) -> str:
+    """Say in a few words what a new pool can do; one that cannot be written to has volumes, or is of no use."""
+    if document["reflinks"] is None:
+        return f"driver {document['driver']}, {document['volumes']} volumes"
     how = "reflinks" if document["reflinks"] else "no reflinks: each start copies the whole image"
     free = format_size(document["size"] - document["usage"])
-    session.say(
-        document,
-        f"{pool.path} is a pool now: {free} free, {how}, keeps {pool.config.keep}",
-    )
+    return f"{free} free, {how}, keeps {document['keep']}"
 
 
 def let_be_known(path: str, name: str | None) -> str | None:

@@ -1,0 +1,411 @@
+"""The directory backend: a tree of ready images that VMs share and no one changes.
+
+How this works. Each regular file in a directory below the pool's is a volume: kernels, initial ramdisks, installation
+media. A VM opens the file itself, so a start makes nothing and a stop drops nothing; and nothing is written down. So
+the tree may lie on a medium that cannot be written to, any number of VMs may run on one image, and a volume is
+`created` all the time. What would write is refused before it comes here (View.read_only).
+
+A volume's NAME is its file's, without the ending `.img`: `vmlinuz`, `debian-12.iso`, and `modules` for `modules.img`.
+Where both `modules` and `modules.img` are there, the volume is `modules.img`, and `verify` tells of the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from lifecycle import events, holders, names
+from lifecycle.backend import Capacity, Finding, View
+from lifecycle.config import POOL_FILE, PoolConfig, VolumeConfig
+from lifecycle.errors import (
+    ForeignFile,
+    Holder,
+    InvalidConfig,
+    InvalidName,
+    NoSuchRevision,
+    NoSuchVolume,
+    NotAPool,
+    ReadOnlyPool,
+    storage,
+)
+from lifecycle.files import Directory
+from lifecycle.states import State
+
+if TYPE_CHECKING:
+    from lifecycle.change import Change, Revision
+    from lifecycle.pool import Pool
+    from lifecycle.record import Note
+    from lifecycle.volume import Volume
+
+_CONFIG = VolumeConfig(rw=False)
+_ENDING = ".img"
+
+PassedOver = Callable[[str, str], None]
+"""Told of a directory that is passed over: its path in the pool, and why."""
+
+
+class Image(NamedTuple):
+    """A volume's file.
+
+    Attributes:
+        file: its name in the VM's directory.
+        size: bytes it holds.
+        usage: bytes it takes.
+    """
+
+    file: str
+    size: int
+    usage: int
+
+
+class DirectoryBackend:
+    """Volumes as the files of a tree, which is only read.
+
+    Attributes:
+        root: the pool's directory.
+        config: the pool's settings.
+    """
+
+    driver: ClassVar[str] = "directory"
+    pool_file_mode: ClassVar[int] = 0o644
+
+    def __init__(self, path: str, config: PoolConfig) -> None:
+        self.root = path
+        self.config = config
+
+    def set_up(self) -> None:
+        """Check that pool.toml can be written, and that nothing is asked for that a read-only pool cannot do."""
+        for setting in _without_use(self.config):
+            raise InvalidConfig(
+                self.root, f"`{setting}` is of no use in a read-only pool; leave it out"
+            )
+        if not os.access(self.root, os.W_OK, effective_ids=True):
+            raise NotAPool(
+                self.root,
+                "cannot be written to, so there is no place for its pool.toml; make the directory"
+                " above it a pool, or an empty one and mount this below it (`mount --bind`)",
+            )
+
+    def connect(self, pool: Pool) -> None:
+        """Subscribe to the imperative signals of this pool."""
+        for event, tenses in events.EVENTS.items():
+            method = getattr(self, "import_" if event == "import" else event)
+            tenses.done.connect(method, sender=pool)
+
+    # ------------------------------------------------------------ telling
+
+    def look(self, volume_id: str) -> View:
+        """Return the volume as it is: `created`, if there is such a file."""
+        image = self._find(volume_id)
+        if image is None:
+            return View(read_only=True)
+        return View(
+            state=State.CREATED,
+            config=_CONFIG,
+            on_crash=self.config.on_crash,
+            size=image.size,
+            read_only=True,
+        )
+
+    def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:  # noqa: ARG002
+        """Return none: an image has no earlier content, and no number."""
+        return ()
+
+    def volume_ids(self, vm: str | None = None) -> Iterator[str]:
+        """Yield the ids of all volumes, or of one VM's, in order."""
+        with storage(vm or self.root, "look"):
+            if vm is None:
+                with Directory.open(self.root) as root:
+                    found = [(one, name) for one, here in _vms(root) for name in _names(one, here)]
+                return iter([f"{one}/{name}" for one, name in sorted(found)])
+            with contextlib.suppress(FileNotFoundError), self._directory(vm) as here:
+                return iter([f"{vm}/{name}" for name in _names(vm, here)])
+        return iter(())
+
+    def vms(self) -> Iterator[str]:
+        """Yield the names of the directories that hold an image, in order."""
+        with storage(self.root, "look"), Directory.open(self.root) as root:
+            return iter(sorted(vm for vm, here in _vms(root) if _names(vm, here)))
+
+    def path(self, volume_id: str) -> str:
+        """Return the image's path: VMs open the image itself."""
+        vm, name = names.split_id(volume_id)
+        image = self._find(volume_id)
+        return f"{self.root}/{vm}/{name + _ENDING if image is None else image.file}"
+
+    def id_at(self, path: str) -> str | None:
+        """Return the id of the volume that has this image."""
+        vm, _, file = path.rpartition("/")
+        volume_id = f"{vm}/{_name_of(file)}"
+        if _objection(volume_id) is not None:
+            return None
+        image = self._find(volume_id)
+        return volume_id if image is not None and image.file == file else None
+
+    def tagged(self, volume_id: str, key: str) -> str | None:  # noqa: ARG002
+        """Return None: nothing is noted of a run."""
+        return None
+
+    def usage(self, volume_id: str) -> int:
+        """Return the bytes allocated to its image."""
+        image = self._find(volume_id)
+        return 0 if image is None else image.usage
+
+    def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
+        """Return who holds the image open, as far as this user may see; that hinders no one."""
+        with contextlib.suppress(NoSuchVolume, PermissionError):
+            fd = self._open(volume_id)
+            try:
+                return holders.users(fd)
+            finally:
+                os.close(fd)
+        return ()
+
+    def open_image(self, volume_id: str, number: int | None = None) -> int:
+        """Open the image for reading."""
+        if number is not None:
+            raise NoSuchRevision(volume_id, number, ())
+        with storage(volume_id, "look"):
+            return self._open(volume_id)
+
+    def capacity(self) -> Capacity:
+        """Return what the file system holds."""
+        with storage(self.root, "look"):
+            found = os.statvfs(self.root)
+        size = found.f_blocks * found.f_frsize
+        return Capacity(size, size - found.f_bfree * found.f_frsize, None)
+
+    def room(self) -> tuple[int, int] | None:
+        """Return None: no start needs any."""
+        return None
+
+    def verify(self, vm: str | None = None) -> Iterator[Finding]:
+        """Yield what cannot be read, and which files are no volumes and why."""
+        found: list[Finding] = []
+
+        def note(path: str, text: str) -> None:
+            found.append(Finding(path, text, harmful=False))
+
+        with storage(vm or self.root, "verify"):
+            if vm is not None:
+                with self._directory(vm) as here:
+                    found += _findings(vm, here)
+                return iter(found)
+            with Directory.open(self.root) as root:
+                for setting in _without_use(self.config):
+                    note(POOL_FILE, f"`{setting}` has no effect, for nothing is ever written here")
+                for file in _files(root):
+                    if file != POOL_FILE:
+                        text = "lies in no VM, so it is no volume; a directory makes it one's"
+                        note(names.printable(file), text)
+                for one, here in _vms(root, passed_over=note):
+                    found += _findings(one, here)
+        return iter(found)
+
+    # ------------------------------------------------------------ acting outside of events
+
+    @contextlib.contextmanager
+    def lock(self, vm: str, *, create: bool = False) -> Iterator[None]:
+        """Check that there is such a VM. No one changes anything here, so no one need be kept out."""
+        if not create:
+            self._directory(vm).close()
+        yield
+
+    def settle(self, volume_id: str) -> View:
+        """Return the volume as it is: no crash leaves anything half done."""
+        return self.look(volume_id)
+
+    def tidy(self, vm: str) -> None:
+        """Nothing: no crash leaves anything behind."""
+
+    def configure(self, volume_id: str, config: VolumeConfig) -> None:  # noqa: ARG002
+        """Refuse: there is no place to write it down."""
+        view = self.look(volume_id)
+        raise ReadOnlyPool(volume_id, view.state, "set", view.allowed)
+
+    def annotate(self, volume_id: str, number: int, change: Callable[[Note], Note]) -> None:  # noqa: ARG002
+        """Refuse: there is no place to write it down."""
+        view = self.look(volume_id)
+        raise ReadOnlyPool(volume_id, view.state, "pin or label", view.allowed)
+
+    def tag(self, volume_id: str, key: str, value: str) -> None:
+        """Nothing: of the VMs that share an image, none is noted."""
+
+    # ------------------------------------------------------------ events
+
+    def start(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """See that the image can be read; the VM opens it as it is."""
+        os.close(self._open(volume.id))
+
+    def release(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Nothing: the image stays as it is."""
+
+    def refuse(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """Refuse an event that writes, whoever sends its signal."""
+        raise ReadOnlyPool(volume.id, change.source, change.event, volume.allowed)
+
+    create = write = commit = checkpoint = revert = resize = import_ = remove = prune = refuse
+
+    # ------------------------------------------------------------ inside
+
+    def _directory(self, vm: str) -> Directory:
+        """Open a VM's directory.
+
+        Raises:
+            FileNotFoundError: there is none; what a symbolic link leads to is none.
+        """
+        with Directory.open(self.root) as root:
+            try:
+                return root.child(vm)
+            except ForeignFile as error:
+                raise FileNotFoundError(errno.ENOENT, "no such directory", error.path) from error
+
+    def _find(self, volume_id: str) -> Image | None:
+        """Return the volume's file; None if there is none."""
+        vm, name = names.split_id(volume_id)
+        with (
+            storage(volume_id, "look"),
+            contextlib.suppress(FileNotFoundError),
+            self._directory(vm) as directory,
+        ):
+            return _image(directory, name)
+        return None
+
+    def _open(self, volume_id: str) -> int:
+        """Open the volume's file for reading.
+
+        Raises:
+            NoSuchVolume: there is none.
+        """
+        vm, name = names.split_id(volume_id)
+        with (
+            contextlib.suppress(FileNotFoundError, ForeignFile),
+            self._directory(vm) as directory,
+        ):
+            image = _image(directory, name)
+            if image is not None:
+                return directory.open_file(image.file)
+        raise NoSuchVolume(volume_id, self.root)
+
+
+# ---------------------------------------------------------------- the tree
+
+
+def _vms(
+    directory: Directory, path: str = "", passed_over: PassedOver = lambda _path, _reason: None
+) -> Iterator[tuple[str, Directory]]:
+    """Yield the directories that can be VMs, with their names, each open until the next is asked for.
+
+    Links are not followed. Directories that this user may not read, or that cannot be VMs, are passed over.
+    """
+    if path:
+        yield path, directory
+    for name in sorted(
+        one.name for one in directory.entries() if one.is_dir(follow_symlinks=False)
+    ):
+        vm = f"{path}/{name}" if path else name
+        try:
+            names.check_vm(vm)
+            with directory.child(name) as child:
+                yield from _vms(child, vm, passed_over)
+        except InvalidName as error:
+            passed_over(names.printable(vm), f"is no VM, with all that is in it: {error.reason}")
+        except PermissionError as error:
+            passed_over(vm, f"cannot be read by this user: {error.strerror}")
+        except (FileNotFoundError, ForeignFile):
+            continue  # it vanished, or became something else, while we walk
+
+
+def _names(vm: str, directory: Directory) -> list[str]:
+    """Return the NAMEs of the volumes in a VM's directory, in order."""
+    found = {_name_of(file) for file in _files(directory)}
+    return sorted(
+        name
+        for name in found
+        if _objection(f"{vm}/{name}") is None and _image(directory, name) is not None
+    )
+
+
+def _files(directory: Directory) -> list[str]:
+    """Return the names of what is no directory, in order."""
+    return sorted(one.name for one in directory.entries() if not one.is_dir(follow_symlinks=False))
+
+
+def _name_of(file: str) -> str:
+    return file.removesuffix(_ENDING)
+
+
+def _image(directory: Directory, name: str) -> Image | None:
+    """Return the file of the volume NAME; None if there is none that this user may look at."""
+    # so that no file has two names, `x.img` can only be the volume `x`
+    for file in (name + _ENDING,) if name.endswith(_ENDING) else (name + _ENDING, name):
+        with contextlib.suppress(PermissionError):
+            status = directory.stat(file)
+            if status is not None and stat.S_ISREG(status.st_mode):
+                return Image(file, status.st_size, 512 * status.st_blocks)
+    return None
+
+
+def _objection(volume_id: str) -> str | None:
+    """Say why this cannot be a volume's id; None if it can."""
+    try:
+        names.split_id(volume_id)
+    except InvalidName as error:
+        return error.reason
+    return None
+
+
+# ---------------------------------------------------------------- what verify finds
+
+
+def _without_use(config: PoolConfig) -> list[str]:
+    """Return the settings that someone changed and that have no effect on images that are only read."""
+    return [
+        one.name
+        for one in dataclasses.fields(config)
+        if one.name != "driver" and getattr(config, one.name) != one.default
+    ]
+
+
+def _findings(vm: str, directory: Directory) -> Iterator[Finding]:
+    for file in _files(directory):
+        path = f"{vm}/{names.printable(file)}"
+        why = _why_no_volume(vm, directory, file)
+        if why is not None:
+            yield Finding(path, f"is no volume: {why}", harmful=False)
+            continue
+        try:
+            fd = directory.open_file(file)
+        except FileNotFoundError:
+            continue  # it vanished while we looked
+        except (ForeignFile, OSError) as error:
+            yield Finding(path, f"cannot be read: {error}", harmful=True)
+            continue
+        if os.fstat(fd).st_size == 0:
+            yield Finding(path, "is empty, so no VM can use it as a disk", harmful=False)
+        os.close(fd)
+
+
+def _why_no_volume(vm: str, directory: Directory, file: str) -> str | None:
+    """Say why a file is no volume; None if it is one, or has vanished."""
+    status = directory.stat(file)
+    if status is None:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'a device')}"
+    name = _name_of(file)
+    objection = _objection(f"{vm}/{name}")
+    if objection is not None:
+        return objection
+    image = _image(directory, name)
+    if image is not None and image.file != file:
+        return f"{vm}/{name} is the file {image.file} beside it; rename one of them"
+    return None
+
+
+_KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
