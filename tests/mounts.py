@@ -12,6 +12,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,3 +109,15 @@ def run(*command: str) -> str:
     if done.returncode != 0:
         raise CannotMount(f"{' '.join(command)} failed: {done.stderr.strip()}")
     return done.stdout
+
+
+@contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """Let the directory be a mount that no one can write to. This process must be in its own namespace by now."""
+    path = str(directory)
+    run("mount", "--bind", path, path)
+    try:
+        run("mount", "-o", "remount,bind,ro", path)
+        yield
+    finally:
+        run("umount", "--lazy", path)

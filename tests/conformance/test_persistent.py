@@ -170,3 +170,36 @@ def test_a_size_that_no_disk_can_have_is_refused(pool: Pool, size: object) -> No
 
 def test_a_size_can_be_written_as_people_do(pool: Pool) -> None:
     assert pool.create_volume("ci/root", "2M").size == 2 * MIB
+
+
+def test_two_pools_have_nothing_to_do_with_each_other(pool: Pool, pool_elsewhere: Pool) -> None:
+    here, there = (one.create_volume("ci/root", SIZE) for one in (pool, pool_elsewhere))
+    cycle(here, b"here")
+
+    assert here != there
+    assert there.state is State.CREATED
+
+
+def test_what_they_take_is_told(pool: Pool) -> None:
+    volume = pool.create_volume("ci/root", 64 * SIZE)
+    empty = volume.usage
+    cycle(volume, b"x" * 4 * SIZE)
+    first = volume.usage
+    cycle(volume, b"y" * 4 * SIZE)
+
+    assert empty < SIZE
+    assert first >= 4 * SIZE
+    assert volume.usage >= first + 4 * SIZE
+    capacity = pool.capacity()
+    assert capacity.size is not None
+    assert capacity.usage is not None
+    assert 0 < capacity.usage < capacity.size
+
+
+def test_a_pool_in_order_has_nothing_harmful(pool: Pool) -> None:
+    for volume in (pool.create_volume(f"ci/{name}", SIZE) for name in ("root", "root2")):
+        cycle(volume, b"x")
+        volume.revert()
+        volume.start()
+
+    assert [finding for finding in pool.verify() if finding.harmful] == []
