@@ -343,7 +343,7 @@ class Volume(VolumeTelling):
 
     def _require_allowed(self, event: Event) -> None:
         view = self.look()
-        if event not in allowed(view.state, view):
+        if event not in view.allowed:
             raise planning.refusal(self, view, event)
 
     def _require_whole(self, what: str) -> View:

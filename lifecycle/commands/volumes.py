@@ -12,7 +12,7 @@ import click
 
 from lifecycle import documents
 from lifecycle.cli import Session, command, complete, targets_argument, volume_argument
-from lifecycle.errors import LifecycleError, NoSuchRevision, NotContent
+from lifecycle.errors import LifecycleError, NotContent
 from lifecycle.sizes import format_size
 
 if TYPE_CHECKING:
@@ -140,22 +140,10 @@ def set_command(session: Session, volume_id: str, settings: tuple[str, ...]) -> 
     volume = session.volume(volume_id)
     lines = [f"{volume.id}: {key} is now {_shown(value)}" for key, value in changes.items()]
     if "label" in changes:
-        volume.label(_labelled(volume), changes.pop("label"))
+        volume.label(volume.current or 0, changes.pop("label"))
     if changes:
         volume.configure(**changes)
     session.say(documents.of_volume(volume), *lines, *_next_prune(volume, changes))
-
-
-def _labelled(volume: Volume) -> int:
-    """Return the number of the current image, for a label.
-
-    Raises:
-        NoSuchRevision: it has none, or that is the empty image.
-    """
-    current = volume.current
-    if not current:
-        raise NoSuchRevision(volume.id, 0, [one.number for one in volume.revisions])
-    return current
 
 
 def _next_prune(volume: Volume, changes: Mapping[str, Any]) -> list[str]:
