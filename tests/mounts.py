@@ -59,8 +59,14 @@ class FileSystem:
 class Mounts:
     """The file systems of this process, each made when it is first asked for."""
 
-    def __init__(self, below: Path) -> None:
-        """Enter a mount namespace of this process's own; `below` is an empty directory to mount in.
+    def __init__(self, below: Path, *, size: int = _SIZE, images: Path | None = None) -> None:
+        """Enter a mount namespace of this process's own.
+
+        Args:
+            below: an empty directory to mount in.
+            size: bytes of each file system.
+            images: where the files lie that the file systems are made in, by default on the tmpfs. From elsewhere
+                they are removed as soon as they are mounted, so that they go with the process too.
 
         Raises:
             CannotMount: this user or machine cannot.
@@ -72,6 +78,8 @@ class Mounts:
         run("mount", "--make-rprivate", "/")
         run("mount", "-t", "tmpfs", "-o", "mode=0700", "lifecycle-tests", str(below))
         self._below = below
+        self._size = size
+        self._images = images
         self._made: dict[str, FileSystem] = {}
 
     def get(self, kind: str) -> FileSystem:
@@ -85,12 +93,14 @@ class Mounts:
         return self._made[kind]
 
     def _make(self, kind: str) -> FileSystem:
-        image, path = self._below / f"{kind}.image", self._below / kind
+        image, path = (self._images or self._below) / f"{kind}.image", self._below / kind
         path.mkdir()
         image.touch(mode=0o600)
-        os.truncate(image, _SIZE)
+        os.truncate(image, self._size)
         run(*_MAKE[kind], str(image))
         run("mount", "-o", "loop", str(image), str(path))
+        if self._images is not None:
+            image.unlink()
         return FileSystem(kind, path)
 
 
