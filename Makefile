@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 TESTS  ?= tests
 
-.PHONY: demo test crash lint format diagrams docs clean
+.PHONY: demo test crash bench lint format diagrams docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -16,6 +16,10 @@ test: $(VENV)/developed
 # the whole proof of docs/reliability.md; some minutes, as root
 crash: $(VENV)/developed
 	PYTHONPATH=tests $(BIN)/python -m crash --into docs/reliability.md
+
+# all of docs/performance.md, its plots too; a quarter of an hour, as root. QUICK=1 only shows that it runs
+bench: $(VENV)/developed
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(QUICK),--quick,--into docs)
 
 lint: $(VENV)/developed
 	$(BIN)/ruff check

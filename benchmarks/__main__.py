@@ -1,0 +1,106 @@
+"""Measure, print the tables, and write them and the plots into the docs if asked to."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mounts import CannotMount
+from rich.console import Console
+from rich.table import Table as Drawn
+from rich.text import Text
+
+from benchmarks import crowds, disk, page, plots, pools, processes
+from benchmarks.bars import bars
+from benchmarks.places import Places
+from benchmarks.runner import Collected, Result
+from benchmarks.scale import FULL, QUICK, Scale
+from benchmarks.tables import Table, tables
+
+_WIDTH = 150
+"""Columns of a terminal, at least: a table is easier read cut off than folded."""
+TOPICS: dict[str, Callable[[Places, Scale, Collected], None]] = {
+    "processes": processes.measure,
+    "disk": disk.measure,
+    "crowds": crowds.measure,
+    "pools": pools.measure,
+}
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "topics", nargs="*", metavar="TOPIC", help=f"of {', '.join(TOPICS)}: by default all"
+    )
+    parser.add_argument("--quick", action="store_true", help="one small pass, to see that it runs")
+    parser.add_argument(
+        "--into", metavar="DIR", type=Path, help="write the page and the plots there"
+    )
+    parser.add_argument("--on", metavar="DIR", help="where a disk is, for what is measured on one")
+    asked = parser.parse_args()
+    unknown = set(asked.topics) - set(TOPICS)
+    if unknown:
+        parser.error(f"there is no topic {', '.join(sorted(unknown))}")
+    logging.disable(logging.CRITICAL)
+    scale = QUICK if asked.quick else FULL
+    try:
+        machine = page.machine(_command(), asked.on or tempfile.gettempdir())
+        results = _measure(asked.topics or list(TOPICS), scale, asked.on)
+    except CannotMount as error:
+        print(f"benchmarks: this takes root and real file systems: {error}", file=sys.stderr)
+        return 1
+    made = list(tables(results, bars(results)))
+    _show(made)
+    if asked.quick:
+        print("A quick pass: it shows that all of it runs. Its times say nothing.", file=sys.stderr)
+    if asked.into is not None:
+        page.write(asked.into / page.PAGE, machine, made)
+        plots.draw(results, asked.into)
+    return 0
+
+
+def _command() -> str:
+    """Return what a person types to have this again."""
+    arguments = " ".join(sys.argv[1:])
+    made = {"--into docs": "make bench", "--quick": "make bench QUICK=1"}
+    return made.get(arguments, f"python -m benchmarks {arguments}")
+
+
+def _measure(topics: list[str], scale: Scale, disk: str | None) -> list[Result]:
+    """Measure the topics in their order, and return what was found."""
+    began = time.monotonic()
+
+    def tell(text: str) -> None:
+        print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+    collected = Collected(scale.effort, tell)
+    with (
+        tempfile.TemporaryDirectory(prefix="lifecycle-benchmarks-", dir=disk) as below,
+        Places(Path(below), scale.file_system) as places,
+    ):
+        for topic in topics:
+            TOPICS[topic](places, scale, collected)
+    return collected.results
+
+
+def _show(made: list[Table]) -> None:
+    """Print the tables."""
+    console = Console()
+    console.width = max(console.width, _WIDTH)
+    for table in made:
+        drawn = Drawn(title=table.title, title_justify="left")
+        for column in table.columns:
+            drawn.add_column(Text(column))
+        for row in table.rows:
+            drawn.add_row(*map(Text, row))
+        console.print(drawn)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Many volumes that start and stop together: at once, or one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import images
+from benchmarks.images import BLOCK, Image
+from benchmarks.ours import HAS_PRECACHE, new_pool, wait_until_ready
+from benchmarks.places import DISK, KINDS, MEMORY, Place, Places
+from benchmarks.runner import Collected, timed
+from benchmarks.scale import MIB, Scale
+from benchmarks.ways import START, STOP
+from lifecycle import Pool, Volume
+
+TOGETHER = "volumes together"
+AT_ONCE, ONE_BY_ONE = "at once", "one by one"
+BOTH = "start and stop"
+
+Act = Callable[[Any, list[Volume]], object]
+
+
+def _start_each(_pool: Pool, volumes: list[Volume]) -> None:
+    for volume in volumes:
+        volume.start()
+
+
+def _stop_each(_pool: Pool, volumes: list[Volume]) -> None:
+    for volume in volumes:
+        volume.stop()
+
+
+WAYS: dict[str, tuple[Act, Act]] = {
+    AT_ONCE: (lambda pool, volumes: pool.start(volumes), lambda pool, volumes: pool.stop(volumes)),
+    ONE_BY_ONE: (_start_each, _stop_each),
+}
+
+
+class Crowd:
+    """So many volumes, each in a VM of its own, with an image made ahead."""
+
+    def __init__(self, where: Path, image: Image, count: int, way: str) -> None:
+        self._image = image
+        self._start, self._stop = WAYS[way]
+        self._pool = new_pool(where, precache="always")
+        self._volumes = [self._pool.clone(image.path, f"vm-{n}/root") for n in range(count)]
+
+    def turn(self) -> dict[str, float]:
+        """Start all, write to all, stop all; return the seconds."""
+        start = timed(lambda: self._start(self._pool, self._volumes))
+        for volume in self._volumes:
+            with open(volume.path, "r+b") as file:
+                file.write(os.urandom(BLOCK))
+        stop = timed(lambda: self._stop(self._pool, self._volumes))
+        for volume in self._volumes:
+            if HAS_PRECACHE:
+                wait_until_ready(volume)
+            volume.forget(*(one.number for one in volume.revisions))
+        return {START: start, STOP: stop, BOTH: start + stop}
+
+
+def measure(places: Places, scale: Scale, collected: Collected) -> None:
+    """Measure in memory, where a flush costs nothing, and on the machine's disk, where it costs most."""
+    for medium in (MEMORY, DISK):
+        for kind in KINDS:
+            _measure(places.get(kind, medium), scale, collected)
+
+
+def _measure(place: Place, scale: Scale, collected: Collected) -> None:
+    with place.directory() as directory:
+        image = images.make(directory / "image", scale.few * 2 * BLOCK + MIB, scale.few)
+        turns = {}
+        for way in WAYS:
+            if way == AT_ONCE and not hasattr(Pool, "start"):
+                collected.tell("Pool.start is missing: nothing starts at once")
+                continue
+            where = directory / way
+            where.mkdir()
+            turns[way] = Crowd(where, image, scale.crowd, way).turn
+        collected.measure(place.name, TOGETHER, scale.crowd, turns)

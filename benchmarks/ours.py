@@ -1,0 +1,181 @@
+"""lifecycle itself: the library, with and without an image made ahead, and the command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+from benchmarks.images import Image
+from benchmarks.places import Place
+from benchmarks.ways import NOT_READY, START, Way
+from lifecycle import Pool, Volume, files
+from lifecycle.config import PoolConfig
+
+SCRIPT = str(Path(sys.executable).with_name("lifecycle"))
+CLONED = "clones"
+HAS_PRECACHE = "precache" in PoolConfig.__dataclass_fields__
+_PATIENCE = 20.0
+"""Seconds to wait for an image that is made in the background."""
+
+
+class Clones:
+    """Counts the clones that lifecycle makes in this process.
+
+    Attributes:
+        count: so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._reflink = files.reflink
+        files.reflink = self._counted
+
+    def _counted(self, source: int, target: int) -> bool:
+        done = self._reflink(source, target)
+        self.count += done
+        return done
+
+
+CLONES = Clones()
+
+
+def new_pool(where: Path, *, precache: str = "never", **settings: Any) -> Pool:
+    """Make a pool that keeps all revisions."""
+    if HAS_PRECACHE:
+        settings["precache"] = precache
+    return Pool.create(where / "pool", keep="all", **settings)
+
+
+class Library(Way):
+    """The library; each next working image is made ahead."""
+
+    name: ClassVar[str] = "lifecycle"
+    precache: ClassVar[str] = "always"
+    keep: ClassVar[str] = "all"
+
+    def __init__(self, where: Path, image: Image, kept: int) -> None:
+        super().__init__(where, image, kept)
+        self.pool = new_pool(where, precache=self.precache)
+        self.volume: Volume = self.pool.clone(image.path, "vm/root")
+        self._clones_at_start = 0
+        for _number in range(kept):
+            self.once()
+        self.volume.configure(keep=self.keep.format(kept=kept))
+
+    def start(self) -> None:
+        """Start."""
+        before = CLONES.count
+        self.volume.start()
+        self._clones_at_start = CLONES.count - before
+
+    def name_of_start(self) -> str:
+        """Return what the last start was: one for which an image is to be ready should clone nothing."""
+        as_meant = self.precache == "never" or not self._clones_at_start
+        return START if as_meant else NOT_READY
+
+    def stop(self) -> None:
+        """Commit."""
+        self.volume.stop()
+
+    def revert(self) -> None:
+        """Revert, at rest."""
+        self.volume.revert()
+
+    def working(self) -> Path:
+        """Return the working image."""
+        return Path(self.volume.path)
+
+    def settle(self) -> None:
+        """Wait for the image that is made ahead, if one is."""
+        if HAS_PRECACHE and self.precache == "always":
+            wait_until_ready(self.volume)
+
+    def work(self, place: Place) -> dict[str, float]:
+        """Return what a cycle asks of the device, and the clones in it.
+
+        Raises:
+            AssertionError: they were made where they cannot be counted.
+        """
+        before = CLONES.count
+        work = super().work(place)
+        cloned = CLONES.count - before
+        if not cloned:
+            raise AssertionError("a cycle without a clone: it was made by another process")
+        return {**work, CLONED: cloned}
+
+    def trim(self) -> None:
+        """Forget the oldest revisions."""
+        known = self.volume.revisions
+        old = [one.number for one in known[: len(known) - self.kept] if not one.current]
+        if old:
+            self.volume.forget(*old)
+
+
+def wait_until_ready(volume: Volume) -> None:
+    """Return once the volume's next working image is there and fresh.
+
+    Raises:
+        AssertionError: it did not come.
+    """
+    ready = f"{volume.pool.path}/{volume.id}-precache.img"
+    end = time.monotonic() + _PATIENCE
+    while not _is_fresh(ready, volume):
+        if time.monotonic() > end:
+            raise AssertionError(f"{ready} was to be made ahead, and was not")
+        time.sleep(0.0005)
+
+
+def _is_fresh(ready: str, volume: Volume) -> bool:
+    """Tell whether the image is one of what is current: its modification time says of what it was made."""
+    with suppress(FileNotFoundError):
+        return os.stat(ready).st_mtime_ns == volume.current
+    return False
+
+
+class LibraryCloning(Library):
+    """The library; each start clones."""
+
+    name = "lifecycle, nothing ahead"
+    precache = "never"
+
+
+class LibraryPruning(Library):
+    """The library; each stop prunes the oldest revision too."""
+
+    name = "lifecycle, pruning"
+    keep = "last {kept}"
+
+
+class Command(Library):
+    """The command, a process each time."""
+
+    name = "lifecycle, command"
+
+    def __init__(self, where: Path, image: Image, kept: int) -> None:
+        self._environment = {**os.environ, "LIFECYCLE_POOL": f"{where}/pool"}
+        super().__init__(where, image, kept)
+
+    def _run(self, command: str) -> None:
+        words = [SCRIPT, command, self.volume.id]
+        subprocess.run(words, env=self._environment, stdout=subprocess.DEVNULL, check=True)
+
+    def work(self, place: Place) -> dict[str, float]:
+        """Return what a cycle asks of the device; clones of other processes are not counted."""
+        return Way.work(self, place)
+
+    def start(self) -> None:
+        """Run `lifecycle start`."""
+        self._run("start")
+
+    def stop(self) -> None:
+        """Run `lifecycle stop`."""
+        self._run("stop")
+
+    def revert(self) -> None:
+        """Run `lifecycle revert`."""
+        self._run("revert")
