@@ -89,7 +89,7 @@ def bars(results: Iterable[Result]) -> Iterator[Bar]:
     for place in ("xfs", "btrfs"):
         yield _open_in_any_pool(found, place)
         yield _list_quickly(found, place)
-        yield _list_lightly(found, place)
+    yield _list_lightly(found)
     yield _quick_process(found)
 
 
@@ -166,9 +166,9 @@ def _list_quickly(found: Found, place: str) -> Bar:
     return _bar(text, "< 5 s", (result,), lambda took: (seconds(took), took < 5))
 
 
-def _list_lightly(found: Found, place: str) -> Bar:
-    result = found.one(place=place, axis=pools.VOLUMES, x=_MANY_VOLUMES, what=pools.MEMORY)
-    text = f"memory of each of {count(_MANY_VOLUMES)} listed volumes on {place}"
+def _list_lightly(found: Found) -> Bar:
+    result = found.one(axis=pools.VOLUMES, x=_MANY_VOLUMES, what=pools.MEMORY)
+    text = f"memory of each of {count(_MANY_VOLUMES)} listed volumes"
     return _bar(text, "< 1 KB", (result,), lambda each: (size(each), each < 1000))
 
 

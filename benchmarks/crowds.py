@@ -46,6 +46,7 @@ class Crowd:
         self._image = image
         self._start, self._stop = WAYS[way]
         self._pool = new_pool(where, precache="always")
+        self._is_made_ahead = HAS_PRECACHE
         self._volumes = [self._pool.clone(image.path, f"vm-{n}/root") for n in range(count)]
 
     def turn(self) -> dict[str, float]:
@@ -55,9 +56,8 @@ class Crowd:
             with open(volume.path, "r+b") as file:
                 file.write(os.urandom(BLOCK))
         stop = timed(lambda: self._stop(self._pool, self._volumes))
+        self._is_made_ahead = self._is_made_ahead and all(map(wait_until_ready, self._volumes))
         for volume in self._volumes:
-            if HAS_PRECACHE:
-                wait_until_ready(volume)
             volume.forget(*(one.number for one in volume.revisions))
         return {START: start, STOP: stop, BOTH: start + stop}
 

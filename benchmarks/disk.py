@@ -27,7 +27,7 @@ WAYS: dict[str, tuple[type[Way], ...]] = {
         Subvolumes,
     ),
     SIZE: (Floor, Library, LibraryCloning, Script),
-    REVISIONS: (Floor, Library, LibraryPruning, Script, Subvolumes),
+    REVISIONS: (Floor, Library, LibraryPruning, Script),
 }
 """What is measured against what; where the cost of a way does not hang on it, it is left out."""
 _WORK_ROUNDS = 3
@@ -73,10 +73,11 @@ def _measure(
 
 def _measure_work(place: Place, x: int, ways: list[Way], collected: Collected) -> None:
     """Measure what one cycle asks of the device, one way after the other."""
+    results = []
     for way in ways:
-        rounds = min(_WORK_ROUNDS, collected.effort.most)
-        works = [way.work(place) for _round in range(rounds)]
+        works = [way.work(place) for _round in range(min(_WORK_ROUNDS, collected.effort.most))]
         for what in works[0]:
             values = tuple(work[what] for work in works)
             unit = BYTES if what == WRITTEN else COUNT
-            collected.add(Result(place.name, EXTENTS, x, way.name, what, values, unit))
+            results.append(Result(place.name, EXTENTS, x, way.name, what, values, unit))
+    collected.add(*results)

@@ -63,6 +63,7 @@ class Library(Way):
         self.pool = new_pool(where, precache=self.precache)
         self.volume: Volume = self.pool.clone(image.path, "vm/root")
         self._clones_at_start = 0
+        self._is_made_ahead = HAS_PRECACHE and self.precache == "always"
         for _number in range(kept):
             self.once()
         self.volume.configure(keep=self.keep.format(kept=kept))
@@ -91,9 +92,8 @@ class Library(Way):
         return Path(self.volume.path)
 
     def settle(self) -> None:
-        """Wait for the image that is made ahead, if one is."""
-        if HAS_PRECACHE and self.precache == "always":
-            wait_until_ready(self.volume)
+        """Wait for the image that is made ahead, but not again once none came: starts are not ready then."""
+        self._is_made_ahead = self._is_made_ahead and wait_until_ready(self.volume)
 
     def work(self, place: Place) -> dict[str, float]:
         """Return what a cycle asks of the device, and the clones in it.
@@ -116,18 +116,15 @@ class Library(Way):
             self.volume.forget(*old)
 
 
-def wait_until_ready(volume: Volume) -> None:
-    """Return once the volume's next working image is there and fresh.
-
-    Raises:
-        AssertionError: it did not come.
-    """
+def wait_until_ready(volume: Volume) -> bool:
+    """Return True once the volume's next working image is there and fresh; False if it does not come."""
     ready = f"{volume.pool.path}/{volume.id}-precache.img"
     end = time.monotonic() + _PATIENCE
     while not _is_fresh(ready, volume):
         if time.monotonic() > end:
-            raise AssertionError(f"{ready} was to be made ahead, and was not")
+            return False
         time.sleep(0.0005)
+    return True
 
 
 def _is_fresh(ready: str, volume: Volume) -> bool:

@@ -114,6 +114,7 @@ def _picture(picture: Axes, found: Found, plot: Plot, what: str, place: str) -> 
             _line(picture, name, results)
     picture.set_xscale("log")
     picture.set_yscale("log")
+    picture.minorticks_off()
     picture.set_title(f"{place}: {what}" if what else place)
     picture.grid(visible=True, which="major", color="#dddddd")
 

@@ -39,10 +39,9 @@ def measure(places: Places, scale: Scale, collected: Collected) -> None:
             disk.write()
             stop = timed(disk.stop)
             disk.settle()
-            took = {START: start, STOP: stop, REVERT: timed(disk.revert)}
-            disk.settle()
+            revert = timed(disk.revert)
             disk.trim()
-            return took
+            return {START: start, STOP: stop, REVERT: revert}
 
         turns = {name: (lambda words=words: {TOOK: _run(words)}) for name, words in _OTHERS.items()}
         collected.measure(place.name, PROCESSES, 1, {**turns, "lifecycle": cycle})

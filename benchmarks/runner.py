@@ -58,9 +58,9 @@ class Effort:
         warm_up: rounds before those, which do not count.
     """
 
-    least: int = 5
+    least: int = 3
     most: int = 25
-    patience: float = 8.0
+    patience: float = 5.0
     warm_up: int = 1
 
 
@@ -131,7 +131,8 @@ class Collected:
         rounds = max((len(values) for values in taken.values()), default=0)
         self.tell(f"{place}, {axis} {x}: {len(turns)} in turns, {rounds} rounds")
 
-    def add(self, result: Result) -> None:
-        """Enter one result."""
-        self.results.append(result)
-        self.tell(f"{result.place}, {result.axis} {result.x}: {result.way}, {result.what}")
+    def add(self, *results: Result) -> None:
+        """Enter results of one place and of one point on an axis."""
+        self.results += results
+        whats = dict.fromkeys(one.what for one in results)
+        self.tell(f"{results[0].place}, {results[0].axis} {results[0].x}: {', '.join(whats)}")

@@ -36,7 +36,7 @@ class Scale:
     listed_by_command: int = 10_000
     disk: int = 512 * MIB
     few: int = 100
-    kept: int = 5
+    kept: int = 2
     file_system: int = 16 * GIB
 
 
@@ -51,6 +51,6 @@ QUICK = Scale(
     listed_by_command=4,
     disk=64 * MIB,
     few=100,
-    kept=1,
+    kept=0,
     file_system=1 * GIB,
 )

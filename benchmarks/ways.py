@@ -97,7 +97,6 @@ class Way(ABC):
         """Return the seconds of a revert, after a write to revert."""
         self.once()
         seconds = timed(self.revert)
-        self.settle()
         self.trim()
         return {REVERT: seconds}
 
