@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mounts import CannotMount
@@ -18,7 +19,7 @@ from rich.text import Text
 from benchmarks import crowds, disk, page, plots, pools, processes
 from benchmarks.bars import bars
 from benchmarks.places import Places
-from benchmarks.runner import Collected, Result
+from benchmarks.runner import Collected
 from benchmarks.scale import FULL, QUICK, Scale
 from benchmarks.tables import Table, tables
 
@@ -47,21 +48,27 @@ def main() -> int:
     unknown = set(asked.topics) - set(TOPICS)
     if unknown:
         parser.error(f"there is no topic {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left behind
     logging.disable(logging.CRITICAL)
     scale = QUICK if asked.quick else FULL
+    collected = Collected(scale.effort, _teller())
     try:
         machine = page.machine(_command(), asked.on or tempfile.gettempdir())
-        results = _measure(asked.topics or list(TOPICS), scale, asked.on)
+        _measure(asked.topics or list(TOPICS), scale, asked.on, collected)
     except CannotMount as error:
         print(f"benchmarks: this takes root and real file systems: {error}", file=sys.stderr)
         return 1
-    made = list(tables(results, bars(results)))
+    except KeyboardInterrupt:
+        _show(tables(collected.results, bars(collected.results)))
+        print("Interrupted: this is what was measured by then.", file=sys.stderr)
+        return 130  # as the shell says of what was interrupted
+    made = list(tables(collected.results, bars(collected.results)))
     _show(made)
     if asked.quick:
         print("A quick pass: it shows that all of it runs. Its times say nothing.", file=sys.stderr)
     if asked.into is not None:
         page.write(asked.into / page.PAGE, machine, made)
-        plots.draw(results, asked.into)
+        plots.draw(collected.results, asked.into)
     return 0
 
 
@@ -72,24 +79,27 @@ def _command() -> str:
     return made.get(arguments, f"python -m benchmarks {arguments}")
 
 
-def _measure(topics: list[str], scale: Scale, disk: str | None) -> list[Result]:
-    """Measure the topics in their order, and return what was found."""
+def _teller() -> Callable[[str], None]:
+    """Return what tells, beside the time since, what has been done."""
     began = time.monotonic()
 
     def tell(text: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)
 
-    collected = Collected(scale.effort, tell)
+    return tell
+
+
+def _measure(topics: list[str], scale: Scale, disk: str | None, collected: Collected) -> None:
+    """Measure the topics in their order."""
     with (
         tempfile.TemporaryDirectory(prefix="lifecycle-benchmarks-", dir=disk) as below,
         Places(Path(below), scale.file_system) as places,
     ):
         for topic in topics:
             TOPICS[topic](places, scale, collected)
-    return collected.results
 
 
-def _show(made: list[Table]) -> None:
+def _show(made: Iterable[Table]) -> None:
     """Print the tables."""
     console = Console()
     console.width = max(console.width, _WIDTH)

@@ -106,7 +106,8 @@ class Places:
 
     def __exit__(self, *_: object) -> None:
         for directory in self._mounted:
-            run("umount", "--recursive", str(directory))
+            # lazily: what was interrupted may still have files open
+            run("umount", "--recursive", "--lazy", str(directory))
 
     def get(self, kind: str, medium: str = MEMORY) -> Place:
         """Return the file system of that kind.

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from mounts import FileSystem
+from mounts import FileSystem, run
 
 from benchmarks import crowds, page, plots, pools, processes, shown
 from benchmarks.__main__ import TOPICS
@@ -106,7 +107,10 @@ def test_an_unknown_topic_is_refused() -> None:
 
 @pytest.mark.parametrize("extents", [1, 7, 500])
 def test_an_image_has_as_many_extents_as_asked_for(file_system: FileSystem, extents: int) -> None:
+    require("filefrag")
     image = make(file_system.new_directory() / "image", 2 * BLOCK * 500, extents)
+    listed = re.findall(r"^ *[0-9]+: ", run("filefrag", "-v", str(image.path)), re.MULTILINE)
+    assert len(listed) == extents
     assert image.path.stat().st_size == image.size
     written = {2 * BLOCK * number for number in range(extents)}
     assert {image.offset(number) for number in range(20)} <= written
@@ -218,6 +222,14 @@ def test_bars_that_are_met() -> None:
 
 def test_bars_that_are_not_met() -> None:
     assert verdicts(everything(floor=0.001, ours=0.02, grown=9)) == {"not met"}
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(0.00249, "met"), (0.00251, "not met")])
+def test_what_is_near_the_floor(ours: float, verdict: str) -> None:
+    """Half as much again as 1 ms, and a millisecond: 2.5 ms."""
+    found = {bar.text: bar.verdict for bar in bars(everything(floor=0.001, ours=ours))}
+    for what in (START, STOP, REVERT):
+        assert found[f"{what} on xfs with 16,000 extents"] == verdict
 
 
 def test_bars_that_were_not_measured() -> None:
