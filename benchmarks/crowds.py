@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from benchmarks import images
 from benchmarks.images import BLOCK, Image
@@ -14,27 +13,27 @@ from benchmarks.places import DISK, KINDS, MEMORY, Place, Places
 from benchmarks.runner import Collected, timed
 from benchmarks.scale import MIB, Scale
 from benchmarks.ways import START, STOP
-from lifecycle import Pool, Volume
+from lifecycle import Volume, together
 
 TOGETHER = "volumes together"
 AT_ONCE, ONE_BY_ONE = "at once", "one by one"
 BOTH = "start and stop"
 
-Act = Callable[[Any, list[Volume]], object]
+Act = Callable[[list[Volume]], object]
 
 
-def _start_each(_pool: Pool, volumes: list[Volume]) -> None:
+def _start_each(volumes: list[Volume]) -> None:
     for volume in volumes:
         volume.start()
 
 
-def _stop_each(_pool: Pool, volumes: list[Volume]) -> None:
+def _stop_each(volumes: list[Volume]) -> None:
     for volume in volumes:
         volume.stop()
 
 
 WAYS: dict[str, tuple[Act, Act]] = {
-    AT_ONCE: (lambda pool, volumes: pool.start(volumes), lambda pool, volumes: pool.stop(volumes)),
+    AT_ONCE: (together.start, together.stop),
     ONE_BY_ONE: (_start_each, _stop_each),
 }
 
@@ -45,17 +44,17 @@ class Crowd:
     def __init__(self, where: Path, image: Image, count: int, way: str) -> None:
         self._image = image
         self._start, self._stop = WAYS[way]
-        self._pool = new_pool(where, precache="always")
+        pool = new_pool(where, precache="always")
         self._is_made_ahead = HAS_PRECACHE
-        self._volumes = [self._pool.clone(image.path, f"vm-{n}/root") for n in range(count)]
+        self._volumes = [pool.clone(image.path, f"vm-{n}/root") for n in range(count)]
 
     def turn(self) -> dict[str, float]:
         """Start all, write to all, stop all; return the seconds."""
-        start = timed(lambda: self._start(self._pool, self._volumes))
+        start = timed(lambda: self._start(self._volumes))
         for volume in self._volumes:
             with open(volume.path, "r+b") as file:
                 file.write(os.urandom(BLOCK))
-        stop = timed(lambda: self._stop(self._pool, self._volumes))
+        stop = timed(lambda: self._stop(self._volumes))
         self._is_made_ahead = self._is_made_ahead and all(map(wait_until_ready, self._volumes))
         for volume in self._volumes:
             volume.forget(*(one.number for one in volume.revisions))
@@ -74,10 +73,7 @@ def _measure(place: Place, scale: Scale, collected: Collected) -> None:
         image = images.make(directory / "image", scale.few * 2 * BLOCK + MIB, scale.few)
         turns = {}
         for way in WAYS:
-            if way == AT_ONCE and not hasattr(Pool, "start"):
-                collected.tell("Pool.start is missing: nothing starts at once")
-                continue
             where = directory / way
             where.mkdir()
             turns[way] = Crowd(where, image, scale.crowd, way).turn
-        collected.measure(place.name, TOGETHER, scale.crowd, turns)
+        collected.measure(place, TOGETHER, scale.crowd, turns)

@@ -62,11 +62,9 @@ def _measure(
             where = directory / str(len(ways))
             where.mkdir()
             ways.append(cls(where, image, kept))
-        place.sync()
-        collected.measure(place.name, axis, x, {way.name: way.cycle for way in ways})
-        collected.measure(
-            place.name, axis, x, {way.name: way.back for way in ways if way.can_revert}
-        )
+        place.finish()
+        collected.measure(place, axis, x, {way.name: way.cycle for way in ways})
+        collected.measure(place, axis, x, {way.name: way.back for way in ways if way.can_revert})
         if axis == EXTENTS:
             _measure_work(place, x, ways, collected)
 

@@ -102,7 +102,7 @@ def _use_one(place: Place, pools: dict[int, Pool], collected: Collected) -> None
         for count, pool in pools.items()
     }
     one_place = Collected(collected.effort, collected.tell)
-    one_place.measure(place.name, VOLUMES, max(pools), turns)
+    one_place.measure(place, VOLUMES, max(pools), turns)
     for result in one_place.results:
         count = int(result.way)
         values, what = result.values, result.what

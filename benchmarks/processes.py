@@ -44,4 +44,4 @@ def measure(places: Places, scale: Scale, collected: Collected) -> None:
             return {START: start, STOP: stop, REVERT: revert}
 
         turns = {name: (lambda words=words: {TOOK: _run(words)}) for name, words in _OTHERS.items()}
-        collected.measure(place.name, PROCESSES, 1, {**turns, "lifecycle": cycle})
+        collected.measure(place, PROCESSES, 1, {**turns, "lifecycle": cycle})

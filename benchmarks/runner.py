@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from benchmarks.places import Place
+
 Turn = Callable[[], Mapping[str, float]]
 """Does something once and returns what it took, by names of its own."""
 SECONDS, BYTES, COUNT = "s", "B", ""
@@ -64,8 +66,15 @@ class Effort:
     warm_up: int = 1
 
 
-def interleave(turns: Mapping[str, Turn], effort: Effort) -> dict[tuple[str, str], list[float]]:
+def interleave(
+    turns: Mapping[str, Turn], effort: Effort, between: Callable[[], None]
+) -> dict[tuple[str, str], list[float]]:
     """Let each take its turn in each round, another one first each time.
+
+    Args:
+        turns: by their names.
+        effort: how often.
+        between: called after each turn, so that what one leaves to be done does not slow down the next.
 
     Returns:
         all values by the name of the turn and the name that the turn gave them.
@@ -75,12 +84,14 @@ def interleave(turns: Mapping[str, Turn], effort: Effort) -> dict[tuple[str, str
     for _round in range(effort.warm_up):
         for name in names:
             turns[name]()
+            between()
     with _no_garbage_collection():
         for number in _rounds(effort):
             first = number % len(names)
             for name in names[first:] + names[:first]:
                 for what, value in turns[name]().items():
                     taken.setdefault((name, what), []).append(value)
+                between()
     return taken
 
 
@@ -123,13 +134,13 @@ class Collected:
     tell: Callable[[str], None]
     results: list[Result] = field(default_factory=list)
 
-    def measure(self, place: str, axis: str, x: int, turns: Mapping[str, Turn]) -> None:
+    def measure(self, place: Place, axis: str, x: int, turns: Mapping[str, Turn]) -> None:
         """Measure in turns, in seconds."""
-        taken = interleave(turns, self.effort)
+        taken = interleave(turns, self.effort, place.finish)
         for (way, what), values in taken.items():
-            self.results.append(Result(place, axis, x, way, what, tuple(values)))
+            self.results.append(Result(place.name, axis, x, way, what, tuple(values)))
         rounds = max((len(values) for values in taken.values()), default=0)
-        self.tell(f"{place}, {axis} {x}: {len(turns)} in turns, {rounds} rounds")
+        self.tell(f"{place.name}, {axis} {x}: {len(turns)} in turns, {rounds} rounds")
 
     def add(self, *results: Result) -> None:
         """Enter results of one place and of one point on an axis."""

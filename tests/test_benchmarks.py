@@ -131,9 +131,9 @@ def test_all_take_turns_another_one_first_each_time() -> None:
         return lambda: said.append(name) or {"took": len(said)}
 
     turns = {name: turn(name) for name in "abc"}
-    taken = interleave(turns, Effort(least=4, most=4, warm_up=1))
-    assert "".join(said) == "abc" + "abc" + "bca" + "cab" + "abc"
-    assert taken["a", "took"] == [4, 9, 11, 13]
+    taken = interleave(turns, Effort(least=4, most=4, warm_up=1), lambda: said.append("."))
+    assert "".join(said) == "a.b.c." + "a.b.c." + "b.c.a." + "c.a.b." + "a.b.c."
+    assert taken["a", "took"] == [7, 17, 21, 25]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,8 @@ def test_all_take_turns_another_one_first_each_time() -> None:
     [(Effort(least=2, most=9, patience=-1), 2), (Effort(least=2, most=9, patience=1e9), 9)],
 )
 def test_patience_ends_between_the_least_and_the_most_rounds(effort: Effort, rounds: int) -> None:
-    assert len(interleave({"a": lambda: {"took": 1.0}}, effort)["a", "took"]) == rounds
+    taken = interleave({"a": lambda: {"took": 1.0}}, effort, lambda: None)
+    assert len(taken["a", "took"]) == rounds
 
 
 def result(*values: float, x: int = 1, unit: str = SECONDS, **of: str) -> Result:
