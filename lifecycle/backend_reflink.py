@@ -186,7 +186,7 @@ class ReflinkBackend(ReflinkCloning):
             opened.write(opened.record.with_note(number, note))
             opened.directory.sync()
 
-    def tag(self, volume_id: str, key: str, value: str) -> None:
+    def tag(self, volume_id: str, key: str, value: str | None) -> None:
         """Tag the working image."""
         with self.opened(volume_id) as opened:
             if opened.evidence.working is None:

@@ -111,6 +111,7 @@ def carry_out(
     if ending is Ending.CRASHED:
         return _apply_crash_policy(volume, view)
     if ending is Ending.SUSPENDED:
+        volume.tag(ENDING, ending)  # so that `recover` does not take it for the leavings of a crash
         return "suspended: its working image is kept as it is", None
     return _stopped(volume.stop(discard=ending is Ending.DISCARDED, reason=reason))
 

@@ -39,6 +39,8 @@ def put(fd: int, key: str, value: str | None) -> None:
         else:
             os.setxattr(fd, _PREFIX + key, value.encode())
     except OSError as error:
+        if value is None and error.errno == errno.ENODATA:
+            return
         if error.errno != errno.EOPNOTSUPP:
             raise
         log.warning("no extended attributes on this file system: %r is not noted", key)

@@ -48,7 +48,7 @@ def start(volumes: Iterable[Volume], *, by: str | None = None) -> Outcome:
     with changing(wanted):
         if by is not None:
             for volume in wanted:
-                _require_not_started_by_another(volume, by)
+                require_not_started_by_another(volume, by)
         transitions = [planning.plan(volume, Event.START) for volume in wanted]
         for transition in transitions:
             transition.announce()
@@ -57,7 +57,7 @@ def start(volumes: Iterable[Volume], *, by: str | None = None) -> Outcome:
             for transition in _done(transitions):
                 started.append(transition)
                 if by is not None:
-                    transition.volume.tag(STARTED_BY, f"{_boot()} {by}")
+                    claim(transition.volume, by)
         except BaseException:
             _take_back(started)
             raise
@@ -124,13 +124,27 @@ def changing(volumes: Sequence[Volume]) -> Iterator[None]:
         yield
 
 
+def claim(volume: Volume, by: str) -> None:
+    """Note on a running volume who started it.
+
+    Raises:
+        NoSuchVolume: it is not running. StorageFailed: the file system failed.
+    """
+    volume.tag(STARTED_BY, f"{_boot()} {by}")
+
+
 def started_by(volume: Volume) -> str | None:
     """Return who started the volume, if they said so since the host's boot; None else."""
     boot, _, who = (volume.tagged(STARTED_BY) or "").partition(" ")
     return who if boot == _boot() else None
 
 
-def _require_not_started_by_another(volume: Volume, by: str) -> None:
+def require_not_started_by_another(volume: Volume, by: str) -> None:
+    """Check that no one else has started the volume since the host's boot, and not stopped it.
+
+    Raises:
+        Refused: someone has, who is named.
+    """
     other = started_by(volume)
     if other is not None and other != by:
         raise Refused(

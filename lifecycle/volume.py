@@ -319,8 +319,8 @@ class Volume(VolumeTelling):
         self.pool.precaching.see_to(self.pool, self.id)
         return config
 
-    def tag(self, key: str, value: str) -> None:
-        """Put a word to the working image, for the hosts' own book-keeping; it is gone with the image.
+    def tag(self, key: str, value: str | None) -> None:
+        """Put a word to the working image, for the hosts' own book-keeping; it is gone with the image. None takes it off.
 
         Takes no lock; durable when the file system next writes its metadata.
 

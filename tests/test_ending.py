@@ -108,6 +108,18 @@ def test_a_start_that_resumes_drops_the_tag(pool: Pool, root: Volume) -> None:
     assert finish([root]) == []
 
 
+@pytest.mark.parametrize("policy", ["commit", "revert"])
+def test_recover_leaves_what_a_suspended_vm_waits_for(pool: Pool, policy: str) -> None:
+    volume = pool.create_volume("ci/root", SIZE, on_crash=policy)
+    volume.start()
+    draw(volume, b"written")
+    end([volume], Ending.SUSPENDED)
+    pool.recover()
+    assert (volume.state, unfinished(volume)) == ("dirty", Ending.SUSPENDED)
+    volume.stop()
+    assert seen(volume) == disk(b"written")
+
+
 def test_an_image_in_use_is_not_tagged_for_its_vm_has_not_ended(root: Volume) -> None:
     root.start()
     draw(root, b"written")
@@ -128,6 +140,9 @@ def test_a_tag_leaves_the_image_as_it_is(root: Volume) -> None:
     assert root.tagged("anything") is None
     root.tag(ENDING, "no such ending")
     assert unfinished(root) is None
+    for _twice in range(2):
+        root.tag(ENDING, None)
+        assert root.tagged(ENDING) is None
 
 
 # ---------------------------------------------------------------- who started it
