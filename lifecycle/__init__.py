@@ -11,30 +11,36 @@ See `Pool` and `Volume` for what can be done, `events` for the signals, `policie
 can be raised, `states` for the rulebook.
 """
 
-from lifecycle import errors, events, policies
-from lifecycle.change import Change, Revision
-from lifecycle.config import CrashPolicy, Kind
-from lifecycle.errors import (
-    InUse,
-    InvalidConfig,
-    InvalidName,
-    InvalidPolicy,
-    InvalidSize,
-    LifecycleError,
-    Locked,
-    NoReflinks,
-    NoSuchRevision,
-    NoSuchVolume,
-    NotAPool,
-    ReadOnlyPool,
-    Refused,
-    StorageFailed,
-    Vetoed,
-)
-from lifecycle.pool import Pool
-from lifecycle.states import Event, State
-from lifecycle.vm import VM
-from lifecycle.volume import Volume
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False  # importing typing for it would take longer than all else here
+if TYPE_CHECKING:
+    from lifecycle import errors, events, policies
+    from lifecycle.change import Change, Revision
+    from lifecycle.config import CrashPolicy, Kind
+    from lifecycle.errors import (
+        InUse,
+        InvalidConfig,
+        InvalidName,
+        InvalidPolicy,
+        InvalidSize,
+        LifecycleError,
+        Locked,
+        NoReflinks,
+        NoSuchRevision,
+        NoSuchVolume,
+        NotAPool,
+        ReadOnlyPool,
+        Refused,
+        StorageFailed,
+        Vetoed,
+    )
+    from lifecycle.pool import Pool
+    from lifecycle.states import Event, State
+    from lifecycle.vm import VM
+    from lifecycle.volume import Volume
 
 __version__ = "0.1.0"
 
@@ -67,3 +73,48 @@ __all__ = [
     "events",
     "policies",
 ]
+
+_HOMES = {
+    "change": ("Change", "Revision"),
+    "config": ("CrashPolicy", "Kind"),
+    "errors": (
+        "InUse",
+        "InvalidConfig",
+        "InvalidName",
+        "InvalidPolicy",
+        "InvalidSize",
+        "LifecycleError",
+        "Locked",
+        "NoReflinks",
+        "NoSuchRevision",
+        "NoSuchVolume",
+        "NotAPool",
+        "ReadOnlyPool",
+        "Refused",
+        "StorageFailed",
+        "Vetoed",
+    ),
+    "events": (),
+    "policies": (),
+    "pool": ("Pool",),
+    "states": ("Event", "State"),
+    "vm": ("VM",),
+    "volume": ("Volume",),
+}
+"""The modules that the public names come from. They are loaded when first asked for: a host's hook, which runs at each
+step of each VM's life, mostly needs none of them."""
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name."""
+    for module, names in _HOMES.items():
+        if name == module or name in names:
+            found = import_module(f"lifecycle.{module}")
+            value: object = found if name == module else getattr(found, name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return [*__all__, "__version__"]
