@@ -30,6 +30,7 @@ log = logging.getLogger("lifecycle.files")
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+SEARCHABLE = 0o011
 
 _NOT_TO_BE_REMOVED = frozenset(
     {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY, errno.EROFS}
@@ -214,6 +215,13 @@ class Directory:
             raise
         log.info("removed directory %r", self._at(relative))
         return True
+
+    def let_through(self) -> None:
+        """Let every user pass through to a name they know; they still cannot list the directory."""
+        mode = stat.S_IMODE(os.fstat(self.fd).st_mode)
+        if mode | SEARCHABLE != mode:
+            os.fchmod(self.fd, mode | SEARCHABLE)
+            log.info("made %r searchable", self.path)
 
     def sync(self) -> None:
         """Make the names in this directory durable."""

@@ -320,9 +320,9 @@ class Volume(VolumeTelling):
         return config
 
     def tag(self, key: str, value: str | None) -> None:
-        """Put a word to the working image, for the hosts' own book-keeping; it is gone with the image. None takes it off.
+        """Put a word to the working image, for the hosts' own book-keeping; it is gone with the image.
 
-        Takes no lock; durable when the file system next writes its metadata.
+        None takes it off. Takes no lock; durable when the file system next writes its metadata.
 
         Raises:
             NoSuchVolume: it is not running. StorageFailed: the file system failed.
