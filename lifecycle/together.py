@@ -133,6 +133,16 @@ def claim(volume: Volume, by: str) -> None:
     volume.tag(STARTED_BY, f"{_boot()} {by}")
 
 
+def let_go(volume: Volume) -> None:
+    """Note on a running volume that whoever started it is gone: it is left over, for anyone to start.
+
+    Raises:
+        NoSuchVolume: it is not running. StorageFailed: the file system failed.
+    """
+    _boot_then, _, who = (volume.tagged(STARTED_BY) or "").partition(" ")
+    volume.tag(STARTED_BY, f"- {who}")
+
+
 def started_by(volume: Volume) -> str | None:
     """Return who started the volume, if they said so since the host's boot; None else."""
     boot, _, who = (volume.tagged(STARTED_BY) or "").partition(" ")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 
-from lifecycle.hosts import installing
+from lifecycle.errors import LifecycleError
+from lifecycle.hosts import installing, libvirt_settings
 from lifecycle.hosts.installing import Installed, NotInstalled
 
 OPTIONS = frozenset({"dispatcher"})
@@ -25,12 +27,19 @@ DAEMONS = ("virtqemud", "libvirtd")
 FIRST_WITH_SEVERAL_HOOKS = (6, 5)
 
 _HOOK_TEXT = """\
-{interpreter}
+#!{python} -I
 # {mark}; `lifecycle host uninstall libvirt` removes it.
 from lifecycle.hosts.libvirt_hook import main
 
 main()
 """
+
+_HOOK_TEXT_BY_SH = """\
+#!/bin/sh
+# {mark}; `lifecycle host uninstall libvirt` removes it.
+exec {python} -I -c 'from lifecycle.hosts.libvirt_hook import main; main()' "$@"
+"""
+"""For a Python whose path the kernel does not take: it reads a first line that is not too long, and has no blanks."""
 
 _DISPATCHER_TEXT = """\
 #!/bin/sh
@@ -42,28 +51,33 @@ for hook in "$0.d"/*; do
     [ -f "$hook" ] && [ -x "$hook" ] || continue
     output=$(printf '%s\\n' "$xml" | "$hook" "$@") || exit
     case $2 in migrate | restore)
-        [ -z "$output" ] || { xml=$output printed=yes; } ;;
+        [ -z "$output" ] || {{ xml=$output printed=yes; }} ;;
     esac
 done
 [ -z "$printed" ] || printf '%s\\n' "$xml"
 """
 
-_LONGEST_INTERPRETER = 200
-"""Characters that the kernel reads of a first line `#!…`, with room to spare; and it splits at blanks."""
+_LONGEST_FIRST_LINE = 250
+"""Bytes."""
 
 
 def install(root: str, *, dispatcher: bool = False) -> list[str]:
     """Install the hook, and the dispatcher where libvirt is older than 6.5 or that is asked for."""
     wanted = {HOOK: _hook_text()}
+    ways_out = {HOOK: "rename it, and repeat"}
     if dispatcher or _is_old(root):
-        found = installing.read(installing.below(root, DISPATCHER))
+        wanted[DISPATCHER] = _DISPATCHER_TEXT.format(mark=installing.mark("libvirt"))
+        ways_out[DISPATCHER] = (
+            f"move it to {installing.below(root, DISPATCHER)}.d/ and repeat: then the one that is"
+            " installed calls it too"
+        )
+    for path, way_out in ways_out.items():
+        found = installing.read(installing.below(root, path))
         if found is not None and not installing.is_ours(found):
             raise NotInstalled(
-                f"{installing.below(root, DISPATCHER)} is someone else's, and this libvirt calls no"
-                f" other hook; move it to {installing.below(root, DISPATCHER)}.d/ and repeat: what"
-                " is installed then calls it too"
+                f"{installing.below(root, path)} is someone else's, and must be lifecycle's for"
+                f" this libvirt to call it; {way_out}."
             )
-        wanted[DISPATCHER] = _DISPATCHER_TEXT.format(mark=installing.mark("libvirt"))
     return [
         one
         for path, text in wanted.items()
@@ -72,10 +86,12 @@ def install(root: str, *, dispatcher: bool = False) -> list[str]:
 
 
 def advice(root: str, written: Sequence[str]) -> list[str]:
-    """Say that the daemon must be restarted, if it looked for hooks before there were any."""
-    if installing.below(root, HOOKS) in written:
-        return ["libvirt looks for hooks when it starts: restart it (systemctl restart libvirtd)"]
-    return []
+    """Say that the daemon must be told, if it looked for hooks before there were any."""
+    looked_for = {installing.below(root, one) for one in (os.path.dirname(HOOK), DISPATCHER)}
+    if looked_for.isdisjoint(written):
+        return []
+    text = "libvirt looks for hooks when it starts or reloads, so once: systemctl reload libvirtd"
+    return [f"{text} (or virtqemud); running VMs go on"]
 
 
 def uninstall(root: str) -> list[str]:
@@ -97,24 +113,39 @@ def status(root: str) -> list[Installed]:
             wrong = _what_is_wrong(root, where, text)
             said = f"version {installing.version_in(text)}, {wrong or 'works'}"
             found.append(Installed(where, said, wrong is None))
-    return found
+    return found + _status_of_settings() if found else found
+
+
+def _status_of_settings() -> list[Installed]:
+    try:
+        libvirt_settings.read()
+    except (LifecycleError, OSError) as error:
+        return [Installed(libvirt_settings.path(), str(error), False)]
+    return []
 
 
 def _hook_text() -> str:
-    interpreter = f"#!{sys.executable} -I"
-    if len(interpreter) > _LONGEST_INTERPRETER or len(sys.executable.split()) != 1:
-        # sh runs the second line; to Python, lines two and three are a text and nothing more
-        interpreter = f"#!/bin/sh\n'''exec' '{sys.executable}' -I \"$0\" \"$@\"\n' '''"
-    return _HOOK_TEXT.format(interpreter=interpreter, mark=installing.mark("libvirt"))
+    python, mark = sys.executable, installing.mark("libvirt")
+    text = _HOOK_TEXT.format(python=python, mark=mark)
+    if len(text.splitlines()[0].encode()) <= _LONGEST_FIRST_LINE and len(python.split()) == 1:
+        return text
+    return _HOOK_TEXT_BY_SH.format(python=shlex.quote(python), mark=mark)
 
 
 def _what_is_wrong(root: str, path: str, text: str) -> str | None:
     if not os.access(path, os.X_OK):
         return "is not executable"
-    interpreter = re.search(r"^(?:#!|'''exec' ')(/[^\n']*?)(?:'| -I|\n)", text, re.MULTILINE)
-    if interpreter is None or not os.access(installing.below(root, interpreter[1]), os.X_OK):
+    if path.endswith(HOOK) and not os.access(installing.below(root, _python_of(text)), os.X_OK):
         return "its interpreter is not there; install again"
     return None
+
+
+def _python_of(text: str) -> str:
+    """Return the path of the Python that a hook of ours runs."""
+    first, *others = text.splitlines()
+    if first != "#!/bin/sh":
+        return first.removeprefix("#!").removesuffix(" -I")
+    return shlex.split(others[1])[1]
 
 
 def _is_old(root: str) -> bool:

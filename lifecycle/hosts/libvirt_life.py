@@ -27,6 +27,7 @@ from lifecycle.ending import ENDING, Ending
 from lifecycle.errors import LifecycleError, Refused, Unsupported
 from lifecycle.hosts.libvirt_hook import Domain, Unreadable, elements, spellings
 from lifecycle.pool import Pool
+from lifecycle.states import Event
 from lifecycle.volume import Volume
 
 log = logging.getLogger("lifecycle.hosts.libvirt")
@@ -116,14 +117,14 @@ def _prepare(domain: Domain, volumes: list[Volume], _reason: str) -> None:
         return
     for volume in volumes:
         together.require_not_started_by_another(volume, by)
+        _require_not_awaited_by_another(volume, by)
     _end_what_is_left(volumes)
     try:
         together.start(volumes, by=by)
     except BaseException:
-        for volume in _mine(
-            domain, volumes
-        ):  # left over before, and again; not for `release` to end
-            volume.tag(together.STARTED_BY, None)
+        for volume in _mine(domain, volumes):
+            if not volume.in_use_by:  # left over before, and again; not for `release` to end
+                volume.tag(together.STARTED_BY, None)
         raise
     if any(together.started_by(volume) != by for volume in volumes):
         ending.end(volumes, Ending.FAILED)
@@ -132,6 +133,14 @@ def _prepare(domain: Domain, volumes: list[Volume], _reason: str) -> None:
             " knows whose volumes are whose"
         )
     log.info("%s: started %s", domain, ", ".join(volume.id for volume in volumes))
+
+
+def _require_not_awaited_by_another(volume: Volume, by: str) -> None:
+    """Check that no other VM is saved, and wants the volume as it is; that lasts over reboots of the host."""
+    _boot, _, who = (volume.tagged(together.STARTED_BY) or "").partition(" ")
+    if who not in {"", by} and ending.unfinished(volume) is Ending.SUSPENDED:
+        reason = f"{who} is saved, and waits for it; if that is gone, `lifecycle stop {volume.id}`"
+        raise Refused(volume.id, volume.state, Event.START, reason)
 
 
 def _end_what_is_left(volumes: list[Volume]) -> None:
@@ -143,9 +152,10 @@ def _end_what_is_left(volumes: list[Volume]) -> None:
         # a saved VM that boots afresh was as good as cut off
         how = Ending.CRASHED if told in {None, Ending.SUSPENDED} else told
         for ended in ending.end([volume], how):
-            _tell(ended)
             if ended.error is not None:
                 raise ended.error
+            if ended.change is not None:
+                _tell(ended)
 
 
 def _start(domain: Domain, volumes: list[Volume], _reason: str) -> None:
@@ -182,6 +192,8 @@ def _release(domain: Domain, volumes: list[Volume], reason: str) -> None:
         told = REASONS.get(reason) or ending.unfinished(volume) or _ending_without_reason()
         for ended in ending.end([volume], _unless_it_waits(volume, told)):
             _tell(ended)
+            if (ended.change or ended.error or ending.unfinished(volume)) is None:
+                together.let_go(volume)
 
 
 _STEPS: dict[str, Callable[[Domain, list[Volume], str], None]] = {

@@ -1,0 +1,144 @@
+"""What the tests of hosts ask for: one libvirtd for all, and VMs on volumes."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from xml.sax.saxutils import escape
+
+import pytest
+from mounts import CannotMount, FileSystem
+
+from hosts.daemon import Libvirt, libvirtd
+from hosts.console_guest import Boot, Console
+from lifecycle import Pool, Volume, known_pools
+
+Define = Callable[..., "Machine"]
+
+
+class Machine:
+    """A VM that libvirt knows.
+
+    Attributes:
+        name: its name.
+        console: what its guest says.
+        daemon: who runs it.
+    """
+
+    def __init__(self, daemon: Libvirt, name: str, console: Console) -> None:
+        self.daemon = daemon
+        self.name = name
+        self.console = console
+
+    def boot(self) -> None:
+        """Start it, and return when its guest is ready."""
+        self.daemon.virsh("start", self.name)
+        self.console.boot()
+
+    def start_paused(self) -> None:
+        """Start it without letting its guest run: the test plays the guest."""
+        self.daemon.virsh("start", self.name, "--paused")
+        self.console.connect()
+
+    def power_off(self) -> None:
+        """Let the guest power itself off, and return when all hooks have run."""
+        self.daemon.forget_steps()
+        self.console.tell("poweroff -f")
+        self.daemon.wait_for(self.name, "release end")
+
+    def destroy(self) -> None:
+        """Pull its plug, and return when all hooks have run."""
+        self.daemon.virsh("destroy", self.name)
+
+
+@pytest.fixture(scope="session")
+def daemon(mounted: Callable[[str], FileSystem]) -> Iterator[Libvirt]:
+    """A libvirtd. Where it cannot run the test is skipped; but it fails where `CI` is set."""
+    on = mounted("xfs")
+    with ExitStack() as held:
+        try:
+            running = held.enter_context(libvirtd(on))
+        except CannotMount as error:
+            unavailable(f"needs libvirtd: {error}")
+        yield running
+
+
+def unavailable(reason: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def kernel(daemon: Libvirt) -> Boot:
+    """What guests boot from."""
+    try:
+        return Boot(daemon.place)
+    except CannotMount as error:
+        unavailable(f"needs a guest: {error}")
+        raise
+
+
+@pytest.fixture
+def vms(daemon: Libvirt, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+    """A pool that the hook knows, on the file system that QEMU can reach."""
+    monkeypatch.setenv("LIFECYCLE_CONFIG", str(daemon.config))
+    pool = Pool.create(daemon.place / f"pool-{uuid.uuid4().hex}")
+    known = known_pools.enter(pool.path)
+    yield pool
+    known_pools.forget(known.name)
+
+
+@pytest.fixture
+def define(daemon: Libvirt, kernel: Boot) -> Iterator[Define]:
+    """Return a function that defines a VM with these volumes or paths as its disks; all go with the test."""
+    machines: list[Machine] = []
+
+    def define(name: str, *disks: Volume | str, more: str = "") -> Machine:
+        name = f"{name}-{uuid.uuid4().hex[:8]}"
+        console = Console(daemon.place / f"{name}.console")
+        machines.append(Machine(daemon, name, console))
+        paths = [one.path if isinstance(one, Volume) else one for one in disks]
+        file = daemon.place / f"{name}.xml"
+        file.write_text(_xml(name, kernel, console, paths, more))
+        daemon.virsh("define", str(file))
+        return machines[-1]
+
+    yield define
+    for machine in machines:
+        daemon.end(machine.name)
+        machine.console.close()
+
+
+def _xml(name: str, kernel: Boot, console: Console, paths: list[str], more: str) -> str:
+    disks = "".join(
+        f"""
+        <disk type='file' device='disk'>
+          <driver name='qemu' type='raw' discard='unmap'/>
+          <source file='{escape(path)}'/>
+          <target dev='vd{letter}' bus='virtio'/>
+        </disk>"""
+        for letter, path in zip("abcdefgh", paths, strict=False)
+    )
+    return f"""
+    <domain type='qemu'>
+      <name>{escape(name)}</name>
+      <memory unit='MiB'>96</memory>
+      <os>
+        <type arch='x86_64' machine='q35'>hvm</type>
+        <kernel>{kernel.kernel}</kernel>
+        <initrd>{kernel.initrd}</initrd>
+        <cmdline>console=ttyS0 quiet panic=-1 tsc=reliable</cmdline>
+      </os>
+      <features><acpi/></features>
+      <on_reboot>destroy</on_reboot>
+      <devices>
+        {disks}
+        <controller type='usb' model='none'/>
+        <serial type='unix'><source mode='connect' path='{console.path}'/></serial>
+        <memballoon model='none'/>
+      </devices>
+      {more}
+    </domain>"""
