@@ -28,6 +28,9 @@ STEPS = {
 GATES = {"prepare", "start", "restore"}
 """Where the exit status is heeded, and a failure means that the VM does not start."""
 
+ROOT = {"", "+0", "0", "root"}
+"""Users that can pass through any directory, so that there is nothing to do at `start`; or none is said."""
+
 LONGEST_XML = 64 << 20
 """Bytes. libvirt itself takes no longer XML from anyone."""
 SIGNS = ("pool.toml", "pool.xfs")
@@ -89,7 +92,7 @@ def run(arguments: list[str]) -> int:
         if content.strip():
             domain = read_domain(content)
             disks = [disk for disk in domain.disks if lies_in_a_pool(disk)]
-            if disks:
+            if disks and not (step == "start" and domain.user in ROOT):
                 from lifecycle.hosts import libvirt_life  # noqa: PLC0415 - only for VMs with volumes
 
                 libvirt_life.take(domain, disks, step, reason)

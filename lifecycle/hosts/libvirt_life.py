@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 
 from lifecycle import ending, known_pools, together
 from lifecycle.ending import ENDING, Ending
-from lifecycle.errors import LifecycleError, Refused, Unsupported
+from lifecycle.errors import LifecycleError, Refused, Unsupported, shown
 from lifecycle.hosts.libvirt_hook import Domain, Unreadable, elements, spellings
 from lifecycle.pool import Pool
 from lifecycle.states import Event
@@ -70,6 +70,12 @@ def take(domain: Domain, disks: list[str], step: str, reason: str) -> None:
     volumes = volumes_of(disks)
     if volumes:
         _STEPS[step](domain, volumes, reason)
+    elif step == "prepare":
+        log.warning(
+            "%s: %s lies in a pool, but is the working image of no volume of a known one",
+            domain,
+            shown(disks[0]),
+        )
 
 
 def volumes_of(disks: Iterable[str]) -> list[Volume]:
@@ -158,10 +164,8 @@ def _end_what_is_left(volumes: list[Volume]) -> None:
                 _tell(ended)
 
 
-def _start(domain: Domain, volumes: list[Volume], _reason: str) -> None:
+def _start(_domain: Domain, volumes: list[Volume], _reason: str) -> None:
     """Let QEMU pass through the directories to the images, which libvirt itself gives to it."""
-    if domain.user in {"", "root", "0", "+0"}:
-        return
     from lifecycle.files import Directory  # noqa: PLC0415 - only where QEMU is not root
 
     for volume in volumes:

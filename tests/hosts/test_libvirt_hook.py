@@ -126,11 +126,14 @@ def test_what_is_no_disk_of_the_vm_is_not_followed(root: Volume, hook: Hook, ins
     assert root.state == "created"
 
 
-def test_a_pool_that_is_not_known_is_left_alone(root: Volume, hook: Hook) -> None:
+def test_a_pool_that_is_not_known_is_left_alone_but_told_of(
+    root: Volume, hook: Hook, caplog: pytest.LogCaptureFixture
+) -> None:
     for one in known_pools.known():
         known_pools.forget(one.name)
     hook("prepare", xml(root))
     assert root.state == "created"
+    assert "lies in a pool, but is the working image of no volume" in caplog.text
 
 
 def test_no_libvirt_vm_starts_what_another_has_though_its_qemu_has_not_opened_it_yet(
