@@ -11,8 +11,9 @@ from xml.sax.saxutils import escape
 import pytest
 from mounts import CannotMount, FileSystem
 
+from hosts.console_guest import LISTEN, Console, copied
 from hosts.daemon import Libvirt, libvirtd
-from hosts.console_guest import Boot, Console
+from hosts.guest import Guest
 from lifecycle import Pool, Volume, known_pools
 
 Define = Callable[..., "Machine"]
@@ -72,13 +73,9 @@ def unavailable(reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def kernel(daemon: Libvirt) -> Boot:
-    """What guests boot from."""
-    try:
-        return Boot(daemon.place)
-    except CannotMount as error:
-        unavailable(f"needs a guest: {error}")
-        raise
+def booting(daemon: Libvirt, guest: Guest) -> Guest:
+    """What libvirt's guests boot from."""
+    return copied(guest, daemon.place)
 
 
 @pytest.fixture
@@ -92,7 +89,7 @@ def vms(daemon: Libvirt, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
 
 
 @pytest.fixture
-def define(daemon: Libvirt, kernel: Boot) -> Iterator[Define]:
+def define(daemon: Libvirt, booting: Guest) -> Iterator[Define]:
     """Return a function that defines a VM with these volumes or paths as its disks; all go with the test."""
     machines: list[Machine] = []
 
@@ -102,7 +99,7 @@ def define(daemon: Libvirt, kernel: Boot) -> Iterator[Define]:
         machines.append(Machine(daemon, name, console))
         paths = [one.path if isinstance(one, Volume) else one for one in disks]
         file = daemon.place / f"{name}.xml"
-        file.write_text(_xml(name, kernel, console, paths, more))
+        file.write_text(_xml(name, booting, console, paths, more))
         daemon.virsh("define", str(file))
         return machines[-1]
 
@@ -112,7 +109,7 @@ def define(daemon: Libvirt, kernel: Boot) -> Iterator[Define]:
         machine.console.close()
 
 
-def _xml(name: str, kernel: Boot, console: Console, paths: list[str], more: str) -> str:
+def _xml(name: str, booting: Guest, console: Console, paths: list[str], more: str) -> str:
     disks = "".join(
         f"""
         <disk type='file' device='disk'>
@@ -128,9 +125,9 @@ def _xml(name: str, kernel: Boot, console: Console, paths: list[str], more: str)
       <memory unit='MiB'>96</memory>
       <os>
         <type arch='x86_64' machine='q35'>hvm</type>
-        <kernel>{kernel.kernel}</kernel>
-        <initrd>{kernel.initrd}</initrd>
-        <cmdline>console=ttyS0 quiet panic=-1 tsc=reliable</cmdline>
+        <kernel>{booting.kernel}</kernel>
+        <initrd>{booting.initrd}</initrd>
+        <cmdline>{booting.arguments(LISTEN)} tsc=reliable</cmdline>
       </os>
       <features><acpi/></features>
       <on_reboot>destroy</on_reboot>

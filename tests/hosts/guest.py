@@ -204,7 +204,7 @@ def _make_initramfs(kernel: Path, below: Path) -> Path:
     if b"/ld-linux" in busybox:
         lacking("busybox is not a static one (package busybox-static)")
     root = below / "root"
-    for name in ("bin", "dev", "proc", "sys"):
+    for name in ("bin", "dev", "proc", "sys", "mnt"):
         (root / name).mkdir(parents=True)
     modules = _with_dependencies(kernel, MODULES)
     (root / "modules").write_text("\n".join(modules))

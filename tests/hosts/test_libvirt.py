@@ -22,6 +22,8 @@ from hosts.daemon import Libvirt
 from lifecycle import Pool, Volume, known_pools
 
 SIZE = 8 * MIB
+pytest_plugins = ["hosts.guest"]
+
 pytestmark = pytest.mark.timeout(900)
 """Seconds: a busy machine may take its time to boot a guest without the help of its processor."""
 
