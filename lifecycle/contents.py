@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from lifecycle import copying, files, names
 from lifecycle.config import POOL_FILE
 from lifecycle.copying import Progress
-from lifecycle.errors import InvalidSize, NotContent, NotTheSame
+from lifecycle.errors import InvalidSize, NotContent, NotTheSame, storage
 from lifecycle.files import Directory
+from lifecycle.states import Event
 from lifecycle.volume import Volume
 
 if TYPE_CHECKING:
@@ -74,6 +75,17 @@ class Content:
             os.close(fd)
             raise NotContent(path, "is no image file, block device or pipe")
         return cls(fd, path)
+
+    @classmethod
+    @contextmanager
+    def using(cls, origin: Content | Volume | str | os.PathLike[str]) -> Iterator[Content]:
+        """Open content as `of` does, and close it afterwards unless it was handed in open."""
+        content = cls.of(origin)
+        try:
+            yield content
+        finally:
+            if content is not origin:
+                content.close()
 
     @property
     def size(self) -> int | None:
@@ -150,18 +162,18 @@ class Content:
 
 @contextmanager
 def prepared(
-    origin: Content | Volume | str | os.PathLike[str],
-    pool: Pool,
+    content: Content,
+    volume: Volume,
     *,
     image_format: str | None = None,
     follow: bool = False,
     verify: bool = False,
 ) -> Iterator[Content]:
-    """Open content for an import into the pool: as the disk's own bytes, of known size.
+    """Prepare content for an import into a volume: as the disk's own bytes, of known size.
 
     Args:
-        origin: as in `Content.of`; a `Content` that is handed in stays open.
-        pool: the pool.
+        content: what is to be imported; it stays open.
+        volume: the volume, which need not be there yet.
         image_format: the format of the image, one of `foreign_images.FORMATS` or `raw`. By default the content tells;
             but a volume, an image file of a pool and a block device are raw, for a VM may have written into them what
             looks like a format.
@@ -172,18 +184,18 @@ def prepared(
         NotContent: it cannot be read as a disk's content.
         NotTheSame: what was written is not what was read.
         InvalidSize: it is empty.
-        OSError: it cannot be opened or read, or there is no room.
+        StorageFailed: it cannot be read, or there is no room.
+        Unsupported: it is in a format of others, and there is no qemu-img.
     """
+    pool = volume.pool
     with ExitStack() as opened:
-        content = Content.of(origin)
-        if content is not origin:
-            opened.callback(content.close)
-        if content.size is None:
-            content = opened.enter_context(_read_to_its_end(content, pool, verify=verify))
-        if not content.raw or image_format is not None:
-            content = opened.enter_context(_as_raw(content, pool, image_format, follow, verify))
-        if content.size == 0:
-            raise InvalidSize(0, f"{content.name} is empty")
+        with storage(volume.id, Event.IMPORT):
+            if content.size is None:
+                content = opened.enter_context(_read_to_its_end(content, pool, verify=verify))
+            if not content.raw or image_format is not None:
+                content = opened.enter_context(_as_raw(content, pool, image_format, follow, verify))
+            if content.size == 0:
+                raise InvalidSize(0, f"{content.name} is empty")
         yield content
 
 

@@ -217,16 +217,18 @@ class Pool:
         Raises:
             LifecycleError, OSError: as `create_volume` and `Volume.import_from`.
         """
-        from lifecycle.contents import prepared  # noqa: PLC0415 - seldom needed
+        from lifecycle.contents import Content, prepared  # noqa: PLC0415 - seldom needed
 
-        if volume_id in self:  # said before what may take long
-            raise planning.refusal(Volume(self, volume_id), self[volume_id].look(), Event.CREATE)
-        with prepared(
-            origin, self, image_format=image_format, follow=follow, verify=verify
-        ) as content:
-            volume = self.create_volume(
-                volume_id, round_up(content.size or 0), rw=rw, keep=keep, on_crash=on_crash
+        volume = Volume(self, volume_id)
+        with ExitStack() as opened:
+            content = opened.enter_context(Content.using(origin))
+            if content.size != 0 and volume_id in self:  # said before what may take long
+                raise planning.refusal(volume, volume.look(), Event.CREATE)
+            content = opened.enter_context(
+                prepared(content, volume, image_format=image_format, follow=follow, verify=verify)
             )
+            size = round_up(content.size or 0)
+            self.create_volume(volume_id, size, rw=rw, keep=keep, on_crash=on_crash)
             try:
                 volume.import_from(content, verify=verify)
             except BaseException:

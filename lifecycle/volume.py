@@ -186,20 +186,17 @@ class Volume(VolumeTelling):
             InvalidSize: it is empty.
             Unsupported: it is in a format of others, and there is no qemu-img.
         """
-        from lifecycle.contents import prepared  # noqa: PLC0415 - seldom needed
+        from lifecycle.contents import Content, prepared  # noqa: PLC0415 - seldom needed
 
-        self._require_allowed(Event.IMPORT)  # before what may take long
-        with (
-            prepared(
-                content, self.pool, image_format=image_format, follow=follow, verify=verify
-            ) as opened,
-            self._transition(
-                Event.IMPORT,
-                reason=opened.cause,
-                asked={"content": opened.fd, "name": opened.name, "verify": verify},
-            ) as transition,
-        ):
-            return transition.run()
+        with ExitStack() as opened:
+            found = opened.enter_context(Content.using(content))
+            self._require_allowed(Event.IMPORT)  # before what may take long
+            found = opened.enter_context(
+                prepared(found, self, image_format=image_format, follow=follow, verify=verify)
+            )
+            asked = {"content": found.fd, "name": found.name, "verify": verify}
+            transition = self._transition(Event.IMPORT, reason=found.cause, asked=asked)
+            return opened.enter_context(transition).run()
 
     def export(self, revision: int | None = None) -> Content:
         """Open the current image, or a revision, for reading; `Content.save` writes it to a file or device.

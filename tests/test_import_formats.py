@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import struct
@@ -19,7 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mounts import FileSystem
 
-from lifecycle import Pool, Refused, Volume, copying, files, foreign_images
+from lifecycle import (
+    NoSuchVolume,
+    Pool,
+    Refused,
+    StorageFailed,
+    Volume,
+    copying,
+    files,
+    foreign_images,
+)
 from lifecycle.contents import Content
 from lifecycle.errors import NotTheSame
 from lifecycle.foreign_images import FORMATS, probe
@@ -378,6 +388,31 @@ def test_nothing_is_read_for_a_volume_that_cannot_import(
     with pytest.raises(Refused):
         volume.pool.clone(where, "ci/root")
     assert volume.state == "started"
+
+
+def test_what_is_not_there_is_said_first(volume: Volume) -> None:
+    volume.start()
+    absent = Volume(volume.pool, "ci/absent")
+    with pytest.raises(NoSuchVolume):
+        volume.import_from(absent)
+    with pytest.raises(NoSuchVolume):
+        volume.pool.clone(absent, "ci/root")
+
+
+def test_a_disk_that_is_full_is_told_of_as_by_any_event(
+    volume: Volume, image: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    where = image("qcow2")
+    monkeypatch.setattr(files, "write_at", fail)
+    with subprocess.Popen(["cat", where], stdout=subprocess.PIPE) as source:
+        assert source.stdout is not None
+        for origin in (where, Content(source.stdout.fileno(), "a stream")):
+            with pytest.raises(StorageFailed, match="import failed: No space left"):
+                volume.import_from(origin)
+    assert is_as_it_was(volume)
 
 
 # ---------------------------------------------------------------- reading again
