@@ -25,7 +25,8 @@ _MANY = 8
 
 def take(steps: Steps) -> None:
     """Go through all steps, making durable what each of them wants. An error in that is raised within the steps."""
-    with contextlib.suppress(StopIteration):
+    # closed however this ends: what they hold must not outlive the lock
+    with contextlib.closing(steps), contextlib.suppress(StopIteration):
         unflushed = next(steps)
         while True:
             try:
@@ -43,23 +44,25 @@ def take_all(several: Sequence[Steps]) -> list[Exception | None]:
         for each what it raised, or None. A failure of one does not stop the others; that of a flush meets all.
     """
     failed: list[Exception | None] = [None] * len(several)
-    waiting: dict[int, Unflushed] = {}
     error: OSError | None = None
     going = list(range(len(several)))
-    while going:
-        waiting = {}
-        for one in going:
+    with contextlib.ExitStack() as all_of_them:
+        for steps in several:
+            all_of_them.callback(steps.close)
+        while going:
+            waiting: dict[int, Unflushed] = {}
+            for one in going:
+                try:
+                    waiting[one] = next(several[one]) if error is None else several[one].throw(error)
+                except StopIteration:
+                    continue
+                except Exception as raised:  # noqa: BLE001 - told to the caller, who knows whose it is
+                    failed[one] = raised
+            error, going = None, list(waiting)
             try:
-                waiting[one] = next(several[one]) if error is None else several[one].throw(error)
-            except StopIteration:
-                continue
-            except Exception as raised:  # noqa: BLE001 - told to the caller, who knows whose it is
-                failed[one] = raised
-        error, going = None, list(waiting)
-        try:
-            flush([it for unflushed in waiting.values() for it in unflushed])
-        except OSError as raised:
-            error = raised
+                flush([it for unflushed in waiting.values() for it in unflushed])
+            except OSError as raised:
+                error = raised
     return failed
 
 

@@ -105,6 +105,8 @@ KNOWN = {
     ("pool.py", "os.rmdir"),  # the same, where it could not become one
     ("known_pools.py", "os.makedirs"),  # the settings' directory
     ("loop_pool.py", "os.chmod"),  # what was just mounted
+    ("probing.py", "os.write"),  # to a file without a name
+    ("precaching.py", "open"),  # its own name as a process
     ("tags.py", "os.setxattr"),  # of which nothing promised depends
     ("installing.py", "os.makedirs"),  # directories of a host's configuration
     ("journal.py", "open"),  # a file in memory, for a line that is too long to be sent

@@ -13,6 +13,7 @@ import shutil
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import combinations
 from pathlib import Path
 
 from crash.copies import copy_tree, fingerprint
@@ -63,7 +64,7 @@ class Stage:
         run = self.copy("reference")
         unflushed = self.let_guest_write(run)
         with clock(1), watch(Operations()) as done:
-            path = _walk(run, scene.act)
+            path = _side_by_side(_walk(run, scene.act))
         self.operations = tuple(done.done)
         with clock(3), watch(Operations()):
             twice = _walk(run, scene.act)
@@ -256,6 +257,20 @@ class Stage:
         done = tuple(operations or self.operations[:number])
         found = Violation(self.scene.name, self.kind, how, rule, text, done)
         self.tally.violations += (found,)
+
+
+def _side_by_side(path: list[Picture]) -> list[Picture]:
+    """Return the path with all ways in which volumes that go through it together can be on it: each by itself."""
+    before, after = path[0], path[-1]
+    changed = [name for name in after if name in before and before[name] != after[name]]
+    if len(changed) <= 1:
+        return path
+    mixed = [
+        {**after, **{name: before[name] for name in waiting}}
+        for count in range(1, len(changed))
+        for waiting in combinations(changed, count)
+    ]
+    return [*path[:-1], *mixed, after]
 
 
 def _walk(run: Path, act: Callable[[Pool], object]) -> list[Picture]:
