@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from lifecycle import events, holders, names
 from lifecycle.backend import Capacity, Finding, View
-from lifecycle.config import POOL_FILE, PoolConfig, VolumeConfig
+from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import (
     ForeignFile,
     Holder,
@@ -80,7 +80,7 @@ class DirectoryBackend:
 
     def set_up(self) -> None:
         """Check that pool.toml can be written, and that nothing is asked for that a read-only pool cannot do."""
-        for setting in _without_use(self.config):
+        for setting in without_use(self.config):
             raise InvalidConfig(
                 self.root, f"`{setting}` is of no use in a read-only pool; leave it out"
             )
@@ -121,7 +121,9 @@ class DirectoryBackend:
         with storage(vm or self.root, "look"):
             if vm is None:
                 with Directory.open(self.root) as root:
-                    found = [(one, name) for one, here in _vms(root) for name in _names(one, here)]
+                    found = [
+                        (one, name) for one, here in vms_below(root) for name in _names(one, here)
+                    ]
                 return iter([f"{one}/{name}" for one, name in sorted(found)])
             with contextlib.suppress(FileNotFoundError), self._directory(vm) as here:
                 return iter([f"{vm}/{name}" for name in _names(vm, here)])
@@ -130,7 +132,7 @@ class DirectoryBackend:
     def vms(self) -> Iterator[str]:
         """Yield the names of the directories that hold an image, in order."""
         with storage(self.root, "look"), Directory.open(self.root) as root:
-            return iter(sorted(vm for vm, here in _vms(root) if _names(vm, here)))
+            return iter(sorted(vm for vm, here in vms_below(root) if _names(vm, here)))
 
     def path(self, volume_id: str) -> str:
         """Return the image's path: VMs open the image itself."""
@@ -141,8 +143,8 @@ class DirectoryBackend:
     def id_at(self, path: str) -> str | None:
         """Return the id of the volume that has this image."""
         vm, _, file = path.rpartition("/")
-        volume_id = f"{vm}/{_name_of(file)}"
-        if _objection(volume_id) is not None:
+        volume_id = f"{vm}/{name_of(file)}"
+        if objection_to(volume_id) is not None:
             return None
         image = self._find(volume_id)
         return volume_id if image is not None and image.file == file else None
@@ -186,31 +188,27 @@ class DirectoryBackend:
 
     def verify(self, vm: str | None = None) -> Iterator[Finding]:
         """Yield what cannot be read, and which files are no volumes and why."""
-        found: list[Finding] = []
-
-        def note(path: str, text: str) -> None:
-            found.append(Finding(path, text, harmful=False))
+        from lifecycle import verify_directory  # noqa: PLC0415 - seldom needed
 
         with storage(vm or self.root, "verify"):
-            if vm is not None:
-                with self._directory(vm) as here:
-                    found += _findings(vm, here)
-                return iter(found)
-            with Directory.open(self.root) as root:
-                for setting in _without_use(self.config):
-                    note(POOL_FILE, f"`{setting}` has no effect, for nothing is ever written here")
-                for file in _files(root):
-                    if file != POOL_FILE:
-                        text = "lies in no VM, so it is no volume; a directory makes it one's"
-                        note(names.printable(file), text)
-                for one, here in _vms(root, passed_over=note):
-                    found += _findings(one, here)
-        return iter(found)
+            if vm is None:
+                with Directory.open(self.root) as root:
+                    return iter(verify_directory.of_pool(root, self.config))
+            with self._directory(vm) as here:
+                return iter(verify_directory.of_vm(vm, here))
+
+    def wants_ahead(self, volume_id: str) -> bool:  # noqa: ARG002
+        """Return False: there are no working images."""
+        return False
+
+    def make_ahead(self, volume_id: str) -> int:  # noqa: ARG002
+        """Return 0: there are no working images."""
+        return 0
 
     # ------------------------------------------------------------ acting outside of events
 
     @contextlib.contextmanager
-    def lock(self, vm: str, *, create: bool = False) -> Iterator[None]:
+    def lock(self, vm: str, *, create: bool = False, wait: bool = True) -> Iterator[None]:  # noqa: ARG002
         """Check that there is such a VM. No one changes anything here, so no one need be kept out."""
         if not create:
             self._directory(vm).close()
@@ -233,7 +231,7 @@ class DirectoryBackend:
         view = self.look(volume_id)
         raise ReadOnlyPool(volume_id, view.state, "pin or label", view.allowed)
 
-    def tag(self, volume_id: str, key: str, value: str) -> None:
+    def tag(self, volume_id: str, key: str, value: str | None) -> None:
         """Nothing: of the VMs that share an image, none is noted."""
 
     # ------------------------------------------------------------ events
@@ -273,7 +271,7 @@ class DirectoryBackend:
             contextlib.suppress(FileNotFoundError),
             self._directory(vm) as directory,
         ):
-            return _image(directory, name)
+            return image_of(directory, name)
         return None
 
     def _open(self, volume_id: str) -> int:
@@ -287,7 +285,7 @@ class DirectoryBackend:
             contextlib.suppress(FileNotFoundError, ForeignFile),
             self._directory(vm) as directory,
         ):
-            image = _image(directory, name)
+            image = image_of(directory, name)
             if image is not None:
                 return directory.open_file(image.file)
         raise NoSuchVolume(volume_id, self.root)
@@ -296,7 +294,7 @@ class DirectoryBackend:
 # ---------------------------------------------------------------- the tree
 
 
-def _vms(
+def vms_below(
     directory: Directory, path: str = "", passed_over: PassedOver = lambda _path, _reason: None
 ) -> Iterator[tuple[str, Directory]]:
     """Yield the directories that can be VMs, with their names, each open until the next is asked for.
@@ -312,7 +310,7 @@ def _vms(
         try:
             names.check_vm(vm)
             with directory.child(name) as child:
-                yield from _vms(child, vm, passed_over)
+                yield from vms_below(child, vm, passed_over)
         except InvalidName as error:
             passed_over(names.printable(vm), f"is no VM, with all that is in it: {error.reason}")
         except PermissionError as error:
@@ -323,24 +321,25 @@ def _vms(
 
 def _names(vm: str, directory: Directory) -> list[str]:
     """Return the NAMEs of the volumes in a VM's directory, in order."""
-    found = {_name_of(file) for file in _files(directory)}
+    found = {name_of(file) for file in files_in(directory)}
     return sorted(
         name
         for name in found
-        if _objection(f"{vm}/{name}") is None and _image(directory, name) is not None
+        if objection_to(f"{vm}/{name}") is None and image_of(directory, name) is not None
     )
 
 
-def _files(directory: Directory) -> list[str]:
+def files_in(directory: Directory) -> list[str]:
     """Return the names of what is no directory, in order."""
     return sorted(one.name for one in directory.entries() if not one.is_dir(follow_symlinks=False))
 
 
-def _name_of(file: str) -> str:
+def name_of(file: str) -> str:
+    """Return the NAME of the volume that a file would be."""
     return file.removesuffix(_ENDING)
 
 
-def _image(directory: Directory, name: str) -> Image | None:
+def image_of(directory: Directory, name: str) -> Image | None:
     """Return the file of the volume NAME; None if there is none that this user may look at."""
     # so that no file has two names, `x.img` can only be the volume `x`
     for file in (name + _ENDING,) if name.endswith(_ENDING) else (name + _ENDING, name):
@@ -351,7 +350,7 @@ def _image(directory: Directory, name: str) -> Image | None:
     return None
 
 
-def _objection(volume_id: str) -> str | None:
+def objection_to(volume_id: str) -> str | None:
     """Say why this cannot be a volume's id; None if it can."""
     try:
         names.split_id(volume_id)
@@ -360,52 +359,10 @@ def _objection(volume_id: str) -> str | None:
     return None
 
 
-# ---------------------------------------------------------------- what verify finds
-
-
-def _without_use(config: PoolConfig) -> list[str]:
+def without_use(config: PoolConfig) -> list[str]:
     """Return the settings that someone changed and that have no effect on images that are only read."""
     return [
         one.name
         for one in dataclasses.fields(config)
         if one.name != "driver" and getattr(config, one.name) != one.default
     ]
-
-
-def _findings(vm: str, directory: Directory) -> Iterator[Finding]:
-    for file in _files(directory):
-        path = f"{vm}/{names.printable(file)}"
-        why = _why_no_volume(vm, directory, file)
-        if why is not None:
-            yield Finding(path, f"is no volume: {why}", harmful=False)
-            continue
-        try:
-            fd = directory.open_file(file)
-        except FileNotFoundError:
-            continue  # it vanished while we looked
-        except (ForeignFile, OSError) as error:
-            yield Finding(path, f"cannot be read: {error}", harmful=True)
-            continue
-        if os.fstat(fd).st_size == 0:
-            yield Finding(path, "is empty, so no VM can use it as a disk", harmful=False)
-        os.close(fd)
-
-
-def _why_no_volume(vm: str, directory: Directory, file: str) -> str | None:
-    """Say why a file is no volume; None if it is one, or has vanished."""
-    status = directory.stat(file)
-    if status is None:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'a device')}"
-    name = _name_of(file)
-    objection = _objection(f"{vm}/{name}")
-    if objection is not None:
-        return objection
-    image = _image(directory, name)
-    if image is not None and image.file != file:
-        return f"{vm}/{name} is the file {image.file} beside it; rename one of them"
-    return None
-
-
-_KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
