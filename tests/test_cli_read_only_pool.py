@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from mounts import FileSystem, read_only
 from snapshots import snapshot
 
 from lifecycle import Pool
+from lifecycle.hosts import attaching
 
 pytest_plugins = ["command_line"]
 
@@ -45,7 +47,7 @@ def test_init_makes_a_tree_a_pool(call: Call, tree: Path) -> None:
     document = call("pool", "--json").document
     assert (document["driver"], document["volumes"]) == ("directory", 2)
     assert document["reflinks"] is None
-    assert "driver    directory\n" in call("pool").out
+    assert ["driver", "directory"] in [line.split() for line in call("pool").out.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,15 @@ def test_a_life(call: Call, pool: Pool) -> None:
             {"id": "kernels/6.1/modules", "revisions": []},
             {"id": KERNEL, "revisions": []},
         ]
+
+
+@pytest.mark.parametrize("kind", attaching.FRAGMENTS)
+def test_attach_gives_the_image_itself(call: Call, pool: Pool, kind: str) -> None:
+    called = call("attach", KERNEL, "--for", kind, "--json")
+
+    assert called.err == ""  # it need not be started first
+    assert called.document["path"] == f"{pool.path}/{KERNEL}"
+    assert f"{pool.path}/{KERNEL}" in json.dumps(called.document["fragment"])
 
 
 def test_export(call: Call, pool: Pool, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import click
 
 from lifecycle.cli import Session, command, volume_argument
 from lifecycle.hosts import attaching
-from lifecycle.states import RUNNING
 
 LOOP = "loop"
 
@@ -27,21 +26,22 @@ def attach_command(session: Session, volume_id: str, kind: str) -> None:
     `losetup --detach` before the stop.
     """
     volume = session.pool[volume_id]
-    state = volume.state
+    view = volume.look()
     found = (
         attaching.attach_loop(volume)
         if kind == LOOP
         else attaching.fragment(kind, attaching.disk_of(volume))
     )
-    if state not in RUNNING:
+    if not view.may_run:
         click.echo(
-            f"lifecycle: {volume.id} is {state}: this path is there once it is started", err=True
+            f"lifecycle: {volume.id} is {view.state}: this path is there once it is started",
+            err=True,
         )
     document = {
         "id": volume.id,
         "for": kind,
         "path": volume.path,
-        "started": state in RUNNING,
+        "started": view.may_run,
         "fragment": found,
     }
     session.say(document, attaching.text_of(found))

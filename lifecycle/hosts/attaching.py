@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import InUse, Refused, Unsupported
-from lifecycle.states import RUNNING, allowed
 
 if TYPE_CHECKING:
     from lifecycle.volume import Volume
@@ -224,9 +223,9 @@ def attach_loop(volume: Volume) -> str:
     """
     with volume.pool.changing(volume):
         view = volume.require(volume.look())
-        if view.state not in RUNNING:
+        if not view.may_run:
             reason = "a loop device is made of the working image, which a start makes"
-            raise Refused(volume.id, view.state, "attach", reason, allowed(view.state, view))
+            raise Refused(volume.id, view.state, "attach", reason, view.allowed)
         disk = disk_of(volume)
         if disk.rw and (holders := volume.in_use_by):
             raise InUse(volume.id, view.state, "attach", holders)
