@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lifecycle.backend import View
     from lifecycle.volume import Volume
 
+_WRITING = frozenset(Event) - frozenset(WITHOUT_WRITING)
 _SHOWN = 5
 """How many ids an error names."""
 
@@ -59,6 +60,8 @@ def stop(volume: Volume, *, discard: bool = False, reason: str | None = None) ->
 
 def refusal(volume: Volume, view: View, event: str) -> Refused:
     """Return the error for an event that cannot be in the volume's state."""
+    if view.read_only and event in _WRITING:
+        return ReadOnlyPool(volume.id, view.state, event, view.allowed)
     reason = view.damage or why_not(event, view.state, view)
     return Refused(volume.id, view.state, event, reason, view.allowed)
 
@@ -80,8 +83,8 @@ def _transition(
     if event is Event.WRITE and state is State.DIRTY and volume.noticed != view.run:
         state = State.STARTED  # what the files show already is noticed only now
     if view.read_only:
-        if event not in WITHOUT_WRITING:
-            require_writable(volume, view, event)
+        if event in _WRITING:
+            raise refusal(volume, view, event)
         if event is Event.RELEASE and view.may_run:
             state = State.STARTED  # as far as this VM goes; it shows as at rest for all of them
     if event in _CHECKS:

@@ -222,8 +222,8 @@ class Pool:
         volume = Volume(self, volume_id)
         with ExitStack() as opened:
             content = opened.enter_context(Content.using(origin))
-            if content.size != 0 and volume_id in self:  # said before what may take long
-                raise planning.refusal(volume, volume.look(), Event.CREATE)
+            if content.size != 0:
+                volume.require_allowed(Event.CREATE)  # before what may take long
             content = opened.enter_context(
                 prepared(content, volume, image_format=image_format, follow=follow, verify=verify)
             )

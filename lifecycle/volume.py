@@ -190,7 +190,7 @@ class Volume(VolumeTelling):
 
         with ExitStack() as opened:
             found = opened.enter_context(Content.using(content))
-            self._require_allowed(Event.IMPORT)  # before what may take long
+            self.require_allowed(Event.IMPORT)  # before what may take long
             found = opened.enter_context(
                 prepared(found, self, image_format=image_format, follow=follow, verify=verify)
             )
@@ -338,7 +338,12 @@ class Volume(VolumeTelling):
         with self.pool.changing(self):
             return self.require(self.pool.settle(self.id))
 
-    def _require_allowed(self, event: Event) -> None:
+    def require_allowed(self, event: Event) -> None:
+        """Refuse what cannot be now, before what may take long.
+
+        Raises:
+            Refused: the event is not allowed.
+        """
         view = self.look()
         if event not in view.allowed:
             raise planning.refusal(self, view, event)

@@ -33,6 +33,7 @@ from lifecycle import (
     together,
 )
 from lifecycle.backend import Finding
+from lifecycle.contents import Content
 from lifecycle.ending import Ending
 from lifecycle.errors import StorageFailed
 from lifecycle.record import Note
@@ -77,6 +78,7 @@ def ids(pool: Pool) -> list[str]:
 
 def test_each_file_is_a_volume(pool: Pool) -> None:
     assert ids(pool) == ["kernels/6.1/modules", KERNEL, "media/debian-12.iso"]
+    (Path(pool.path) / "hooks.d").mkdir()
     assert list(pool.backend.vms()) == ["kernels/6.1", "media"]
     assert list(pool.verify()) == []
 
@@ -265,11 +267,11 @@ def test_if_a_start_fails_those_before_it_are_released_again(pool: Pool) -> None
         heard.append(volume.name)
 
     def lose(sender: Pool, *, volume: Volume, change: Any) -> None:
-        if volume.id == "kernels/6.1/modules":
+        if volume.id == KERNEL:
             os.unlink(f"{pool.path}/{KERNEL}")
 
     with (
-        events.started.connected_to(lose, sender=pool),
+        events.starting.connected_to(lose, sender=pool),
         events.released.connected_to(hear, sender=pool),
         pytest.raises(NoSuchVolume, match="vmlinuz"),
     ):
@@ -280,12 +282,29 @@ def test_if_a_start_fails_those_before_it_are_released_again(pool: Pool) -> None
 
 # ---------------------------------------------------------------- what is refused
 
+
+def with_a_stream(act: Callable[[Volume, Content], object]) -> Callable[[Volume], object]:
+    """Return the act with content that must be read to its end before it can be imported."""
+
+    def act_on(volume: Volume) -> None:
+        reading, writing = os.pipe()
+        os.write(writing, b"streamed")
+        os.close(writing)
+        with Content(reading, "a pipe") as content:
+            act(volume, content)
+
+    return act_on
+
+
 WRITING: dict[str, Callable[[Volume], object]] = {
     "create": lambda volume: volume.pool.create_volume("ci/root", SIZE),
     "create from a source": lambda volume: volume.pool.create_volume("ci/root", source=volume),
     "create what is there": lambda volume: volume.pool.create_volume(volume.id, SIZE),
     "create, a clone": lambda volume: volume.pool.clone(volume, "ci/root"),
     "create, a clone from outside": lambda volume: volume.pool.clone(__file__, "ci/root"),
+    "create, a clone of a stream": with_a_stream(
+        lambda volume, content: volume.pool.clone(content, "ci/root")
+    ),
     "write": Volume.write,
     "commit": Volume.commit,
     "checkpoint": Volume.checkpoint,
@@ -293,6 +312,7 @@ WRITING: dict[str, Callable[[Volume], object]] = {
     "revert to 0": lambda volume: volume.revert(0),
     "resize": lambda volume: volume.resize(2 * SIZE),
     "import": lambda volume: volume.import_from(__file__),
+    "import a stream": with_a_stream(Volume.import_from),
     "remove": Volume.remove,
     "set rw": lambda volume: volume.configure(rw=True),
     "set keep": lambda volume: volume.configure(keep="last 3"),
@@ -545,6 +565,8 @@ def test_a_user_who_may_only_read(as_nobody: Pool) -> None:
 
 def test_a_directory_and_a_file_that_one_may_not_read(open_pool: Pool, tree: Path) -> None:
     plant(tree, {"lost+found/image": b"lost", "media/secret": b"secret"})
+    plant(tree, {"listed/image": b"listed"})
+    (tree / "listed").chmod(0o744)
     (tree / "lost+found").chmod(0o700)
     (tree / "media" / "secret").chmod(0o600)
     assert "lost+found/image" in ids(open_pool)
@@ -565,6 +587,7 @@ def test_a_directory_and_a_file_that_one_may_not_read(open_pool: Pool, tree: Pat
     assert found == ["kernels/6.1/modules", KERNEL, "media/debian-12.iso", "media/secret"]
     assert told == (State.CREATED, 6, ())
     assert [(one.path, one.harmful) for one in findings] == [
+        ("listed/image", True),
         ("lost+found", False),
         ("media/secret", True),
     ]

@@ -7,9 +7,8 @@ import pytest
 from disks import MIB, SIZE, cycle, disk, draw, numbers, seen
 from holding import by_loop_device
 
-from lifecycle import Kind, NoSuchVolume, Pool, Refused, State, Vetoed, Volume, events
+from lifecycle import InvalidSize, Kind, NoSuchVolume, Pool, Refused, State, Vetoed, Volume, events
 from lifecycle.contents import Content
-from lifecycle.errors import Unsupported
 
 
 @pytest.fixture
@@ -132,10 +131,10 @@ def test_of_a_volume_that_is_none(pool: Pool) -> None:
     assert pool.volumes() == []
 
 
-def test_a_stream_says_no_size(pool: Pool) -> None:
+def test_an_empty_stream_is_no_disk(pool: Pool) -> None:
     reading, writing = os.pipe()
     os.close(writing)
-    with Content(reading, "a pipe") as content, pytest.raises(Unsupported, match="stream"):
+    with Content(reading, "a pipe") as content, pytest.raises(InvalidSize, match="empty"):
         pool.clone(content, "ci-42/root")
 
     assert pool.volumes() == []
