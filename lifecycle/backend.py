@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from lifecycle.config import DEFAULT_CONFIG, CrashPolicy, VolumeConfig
 from lifecycle.record import Note
@@ -143,6 +143,23 @@ class View:
         return allowed(self.state, self)
 
 
+class Surveyed(NamedTuple):
+    """What a list of volumes shows of one.
+
+    Attributes:
+        id: the volume's id.
+        view: the volume.
+        usage: bytes that its images take, as `Backend.usage` counts them.
+        image: device and inode of what a VM would hold open: the working image, or the current one at rest; None if
+            there is none.
+    """
+
+    id: str
+    view: View
+    usage: int
+    image: tuple[int, int] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What a pool has room for.
@@ -200,6 +217,9 @@ class Backend(Protocol):
 
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
         """Yield the ids of all volumes, or of one VM's, in order."""
+
+    def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
+        """Yield what a list shows of all volumes, or of one VM's, in order: each directory is read once."""
 
     def vms(self) -> Iterator[str]:
         """Yield the names of the VMs, those with nothing but leftovers too, in order."""

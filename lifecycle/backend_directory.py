@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from lifecycle import events, holders, names
-from lifecycle.backend import Capacity, Finding, View
+from lifecycle.backend import Capacity, Finding, Surveyed, View
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import (
     ForeignFile,
@@ -115,6 +115,17 @@ class DirectoryBackend:
     def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:  # noqa: ARG002
         """Return none: an image has no earlier content, and no number."""
         return ()
+
+    def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
+        """Yield what a list shows of all volumes, or of one VM's."""
+        for volume_id in self.volume_ids(vm):
+            view = self.look(volume_id)
+            if view.state is State.ABSENT:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(self.path(volume_id))
+                image = status.st_dev, status.st_ino
+                yield Surveyed(volume_id, view, self.usage(volume_id), image)
 
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
         """Yield the ids of all volumes, or of one VM's, in order."""

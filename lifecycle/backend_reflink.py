@@ -162,7 +162,7 @@ class ReflinkBackend(ReflinkCloning):
     def tidy(self, vm: str) -> None:
         """Remove the leftovers of all names in the VM's directory, and records without images."""
         with self.directory(vm) as directory:
-            for name in listing.names_in(directory):
+            for name in listing.names_in(directory.entries()):
                 with self.opened(f"{vm}/{name}") as opened:
                     opened.clear()
                     if opened.view.state is State.ABSENT:

@@ -15,7 +15,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +180,17 @@ class Session:
         for volume in self.volumes(addresses):
             found.setdefault(volume.pool, set()).add(volume.vm)
         return {pool: sorted(vms) for pool, vms in found.items()}
+
+    def say_each(self, found: Iterable[Any]) -> None:
+        """Print documents as one JSON array, a line each, as they come: there may be very many."""
+        import json  # noqa: PLC0415 - only here
+
+        click.echo("[", nl=False)
+        comma = ""
+        for document in found:
+            click.echo(f"{comma}\n{json.dumps(document, ensure_ascii=False)}", nl=False)
+            comma = ","
+        click.echo("\n]")
 
     def say(self, document: Any, *lines: str) -> None:
         """Print the document as JSON, or the lines for people."""

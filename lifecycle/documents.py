@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import LifecycleError
 from lifecycle.names import format_time
 
 if TYPE_CHECKING:
-    from lifecycle.backend import Finding
+    from lifecycle.backend import Finding, View
     from lifecycle.change import Revision
+    from lifecycle.errors import Holder
     from lifecycle.policies import Plan
     from lifecycle.pool import Pool
     from lifecycle.volume import Volume
@@ -20,16 +22,35 @@ Document = dict[str, Any]
 
 def of_volume(volume: Volume, *, revisions: bool = True) -> Document:
     """Return what `show` prints; `list` leaves the revisions out."""
-    view = volume.look()
-    in_use_by = volume.in_use_by
+    document = _of_view(volume, volume.look(), volume.usage, volume.in_use_by)
+    if revisions:
+        document["revisions"] = [of_revision(one) for one in volume.revisions]
+    return document
+
+
+def of_survey(pool: Pool, vm: str | None = None) -> Iterator[Document]:
+    """Yield what `list` prints of each of the pool's volumes, or of one VM's: in one go, for there may be many."""
+    from lifecycle import holders  # noqa: PLC0415 - only here
+    from lifecycle.precaching import WORKER  # noqa: PLC0415 - only here
+    from lifecycle.volume import Volume  # noqa: PLC0415 - only here
+
+    using = holders.everyone()
+    for one in pool.backend.survey(vm):
+        users = using.get(one.image, []) if one.image is not None else []
+        if not one.view.running:
+            users = [user for user in users if user.name != WORKER]
+        yield _of_view(Volume(pool, one.id), one.view, one.usage, users)
+
+
+def _of_view(volume: Volume, view: View, usage: int, in_use_by: Sequence[Holder]) -> Document:
     document: Document = {
         "id": volume.id,
         "vm": volume.vm,
         "name": volume.name,
         "state": view.state,
         "kind": view.config.kind,
-        "size": volume.size,
-        "usage": volume.usage,
+        "size": volume.size_in(view),
+        "usage": usage,
         "rw": view.config.rw,
         "source": view.config.source,
         "save_on_stop": view.config.save_on_stop,
@@ -37,7 +58,7 @@ def of_volume(volume: Volume, *, revisions: bool = True) -> Document:
         "snapshots": view.config.snapshots,
         "path": volume.path,
         "current": view.current,
-        "outdated": volume.outdated,
+        "outdated": volume.outdated_in(view),
         "left_over": view.running and not in_use_by,
         "in_use_by": [{"name": one.name, "pid": one.pid} for one in in_use_by],
         "keep": view.config.keep or volume.pool.config.keep,
@@ -46,8 +67,6 @@ def of_volume(volume: Volume, *, revisions: bool = True) -> Document:
     }
     if view.damage is not None:
         document["damage"] = view.damage
-    if revisions:
-        document["revisions"] = [of_revision(one) for one in volume.revisions]
     return document
 
 

@@ -6,6 +6,7 @@ listed until someone asks for one, since a directory can hold thousands.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import stat
@@ -67,6 +68,13 @@ class Revisions(Mapping[int, RevisionFile]):
     def doubles(self) -> tuple[str, ...]:
         """Further files that claim a number which another one has."""
         return self._found[1]
+
+    def statuses(self) -> Iterator[os.stat_result]:
+        """Yield the status of each file."""
+        for entry in self._entries:
+            if names.parse_revision(entry.name[len(self._name) :]) is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    yield entry.stat(follow_symlinks=False)
 
     def __getitem__(self, number: int) -> RevisionFile:
         return self._found[0][number]
@@ -174,8 +182,51 @@ def _mark(status: os.stat_result | None) -> object:
     return status and (status.st_ino, status.st_ctime_ns, status.st_nlink)
 
 
+def gather_all(directory: Directory, entries: Iterable[os.DirEntry[str]]) -> list[Evidence]:
+    """Read what there is of all volumes in a directory, in the order of their NAMEs, from one listing of it.
+
+    A volume that goes through a transition meanwhile is read once more by itself.
+    """
+    found: dict[str, Listed] = {}
+    for entry in entries:
+        parsed = names.parse_file(entry.name)
+        if parsed is not None:
+            found.setdefault(parsed.volume, Listed()).add(entry, parsed.kind)
+    ready = any(entry.name == _READY for entry in entries)
+    return [_of_listed(directory, name, found[name], ready=ready) for name in sorted(found)]
+
+
+def _of_listed(directory: Directory, name: str, listed: Listed, *, ready: bool) -> Evidence:
+    listed.ready = ready
+    statuses = {kind: _status(listed.entries.get(kind)) for kind in _MARKED}
+    evidence = _evidence(directory, name, statuses, listed)
+    is_as_listed = all(
+        _mark(directory.stat(name + kind)) == _mark(statuses[kind])
+        for kind in (Kind.RECORD, Kind.CURRENT)
+        if kind in listed.entries
+    )
+    return evidence if is_as_listed else gather(directory, name)
+
+
+def _status(entry: os.DirEntry[str] | None) -> os.stat_result | None:
+    try:
+        return None if entry is None else entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
 def _gather(directory: Directory, name: str) -> Evidence:
     statuses = {kind: directory.stat(name + kind) for kind in _MARKED}
+    return _evidence(directory, name, statuses, None)
+
+
+def _evidence(
+    directory: Directory,
+    name: str,
+    statuses: Mapping[str, os.stat_result | None],
+    listed: Listed | None,
+) -> Evidence:
+    """Read the record, list the other files unless that is done, and put all of it together."""
     damage, record, newer = None, None, False
     try:
         record = _read_record(directory, name) if statuses[Kind.RECORD] else None
@@ -189,17 +240,18 @@ def _gather(directory: Directory, name: str) -> Evidence:
         if status is not None and not stat.S_ISREG(status.st_mode):
             damage, status = f"{name}{kind} is not a regular file", None
         images[kind] = status
-    others = _other_files(directory, name)
+    others = listed or _list(directory, name)
     return Evidence(
         name=name,
         current=images[Kind.CURRENT],
         working=images[Kind.WORKING],
-        precache=others.precache,
-        importing=others.importing,
+        precache=Kind.PRECACHE in others.entries,
+        importing=Kind.IMPORT in others.entries,
         ready=others.ready,
         revisions=Revisions(name, others.revisions),
         leftovers=tuple(others.leftovers),
-        changed_beside=others.cow and copying.holds_data(directory, name + Kind.COW),
+        changed_beside=Kind.COW in others.entries
+        and copying.holds_data(directory, name + Kind.COW),
         record=record,
         damage=damage,
         newer=newer,
@@ -207,43 +259,53 @@ def _gather(directory: Directory, name: str) -> Evidence:
     )
 
 
-class _Others:
-    """Which other files the directory lists for a volume, told apart as cheaply as can be."""
+class Listed:
+    """The files of one volume as a directory lists them.
+
+    Attributes:
+        entries: those that are told by their endings, by kind.
+        revisions: the revisions'.
+        leftovers: the names of temporary files of no worth.
+        ready: whether images of the VM wait for disposables.
+    """
+
+    __slots__ = ("entries", "leftovers", "ready", "revisions")
 
     def __init__(self) -> None:
+        self.entries: dict[str, os.DirEntry[str]] = {}
         self.revisions: list[os.DirEntry[str]] = []
         self.leftovers: list[str] = []
-        self.precache = False
-        self.importing = False
         self.ready = False
-        self.cow = False
+
+    def add(self, entry: os.DirEntry[str], kind: str) -> None:
+        """Add a file of that kind."""
+        if kind == Kind.REVISION:
+            self.revisions.append(entry)
+        elif kind == Kind.LEFTOVER:
+            self.leftovers.append(entry.name)
+        else:
+            self.entries[kind] = entry
 
 
 _READY = ".ready"
 """The directory of ahead_files.py."""
 
 
-def _other_files(directory: Directory, name: str) -> _Others:
-    found = _Others()
+def _list(directory: Directory, name: str) -> Listed:
+    """List one volume's files, telling them apart as cheaply as can be."""
+    found = Listed()
     revision = name + Kind.CURRENT + "."
     for entry in directory.entries():
         # the cheap tests first: most files of a directory are another volume's, or revisions that no one asks for
         file = entry.name
         if not file.startswith(name):
             found.ready = found.ready or file == _READY
-            continue
-        if file.startswith(revision):
+        elif file.startswith(revision) and "~" not in file:
             found.revisions.append(entry)
-        elif file == name + Kind.PRECACHE:
-            found.precache = True
-        elif file == name + Kind.IMPORT:
-            found.importing = True
-        elif file == name + Kind.COW:
-            found.cow = True
-        elif "~" in file:
+        else:
             parsed = names.parse_file(file)
-            if parsed is not None and parsed.volume == name and parsed.kind == Kind.LEFTOVER:
-                found.leftovers.append(file)
+            if parsed is not None and parsed.volume == name:
+                found.add(entry, parsed.kind)
     return found
 
 

@@ -84,7 +84,7 @@ class Directory:
         here = Directory(os.dup(self.fd), self.path)
         try:
             for part in relative.split("/"):
-                there = here._step(part, create=create)
+                there = here.step(part, create=create)
                 here.close()
                 here = there
         except BaseException:
@@ -92,7 +92,8 @@ class Directory:
             raise
         return here
 
-    def _step(self, part: str, *, create: bool) -> Directory:
+    def step(self, part: str, *, create: bool = False) -> Directory:
+        """Open a directory in this one, as `child` does with a single name."""
         if create:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(part, DIRECTORY_MODE, dir_fd=self.fd)

@@ -53,7 +53,9 @@ def take_all(several: Sequence[Steps]) -> list[Exception | None]:
             waiting: dict[int, Unflushed] = {}
             for one in going:
                 try:
-                    waiting[one] = next(several[one]) if error is None else several[one].throw(error)
+                    waiting[one] = (
+                        next(several[one]) if error is None else several[one].throw(error)
+                    )
                 except StopIteration:
                     continue
                 except Exception as raised:  # noqa: BLE001 - told to the caller, who knows whose it is

@@ -71,12 +71,12 @@ def find(path: str) -> Found:
     removable: list[str] = []
     with storage(path, "look"), Directory.open(path) as root:
         notes += _no_vms(root, "")
-        for vm, directory in vms_below(root):
+        for vm, directory, _entries in vms_below(root):
             if directory.stat(POOL_FILE) or directory.stat(loop_pool.IMAGE):
                 raise NotAPool(path, f"holds a pool of its own, {vm}; move that out of it first")
             vms.add(vm)
             notes += _no_vms(directory, vm)
-            for name in volumes_in(directory):
+            for name in volumes_in(directory, directory.entries()):
                 volumes[f"{vm}/{name}"] = _volume(telling, f"{vm}/{name}", directory, name)
             removable += (f"{vm}/{file}" for file in _removable(directory))
         for finding in findings(path, None, ON_CRASH):

@@ -6,10 +6,12 @@ best as root.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 
 from lifecycle import loop_devices
 from lifecycle.errors import Holder
@@ -101,6 +103,33 @@ def lock_holders(file: Identity) -> tuple[Holder, ...]:
                 same_inode.append(fields[4])  # btrfs says another device here than stat does
     pids = dict.fromkeys(exact or same_inode)
     return tuple(Holder(_command(pid), int(pid)) for pid in pids)
+
+
+def everyone() -> dict[Identity, list[Holder]]:
+    """Return who holds what open, as far as this process may see: for many files at once."""
+    found: dict[Identity, list[Holder]] = {}
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        if int(pid) == os.getpid():
+            continue
+        held = {*_files_in(f"/proc/{pid}/fd"), *_files_in(f"/proc/{pid}/map_files")}
+        if held:
+            holder = Holder(_command(pid), int(pid))
+            for file in held:
+                found.setdefault(file, []).append(holder)
+    for device, file in loop_devices.all_of_them():
+        found.setdefault(file, []).append(Holder(device))
+    return found
+
+
+def _files_in(directory: str) -> Iterator[Identity]:
+    """Yield the files that the links in a directory of /proc lead to."""
+    try:
+        links = os.listdir(directory)
+    except OSError:
+        return  # the process ended, or is not ours to see
+    for link in links:
+        with contextlib.suppress(OSError):
+            yield identity(os.stat(f"{directory}/{link}"))
 
 
 def _refers(directory: str, file: Identity, skip: str | None = None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
+from collections.abc import Iterator
 
 LOOP_SET_CAPACITY = 0x4C07
 """From linux/loop.h: look at the backing file's size again."""
@@ -20,16 +21,18 @@ def identity(status: os.stat_result) -> Identity:
 
 def find(file: Identity) -> list[str]:
     """Return the paths of the loop devices that are made of this file."""
-    found = []
+    return sorted(device for device, backing in all_of_them() if backing == file)
+
+
+def all_of_them() -> Iterator[tuple[str, Identity]]:
+    """Yield the paths of all loop devices, each with the file that it is made of."""
     for backing in glob.glob("/sys/block/loop*/loop/backing_file"):
         try:
             with open(backing, encoding="utf-8", errors="surrogateescape") as name:
                 path = name.read().rstrip("\n")
-            if identity(os.stat(path)) == file:
-                found.append("/dev/" + backing.split("/")[3])
+            yield "/dev/" + backing.split("/")[3], identity(os.stat(path))
         except OSError:
             continue  # it was detached, or its file removed, meanwhile
-    return sorted(found)
 
 
 def tell(device: str) -> None:

@@ -8,6 +8,7 @@ would, or holds a mark that the files use, is refused.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import unicodedata
@@ -60,6 +61,10 @@ class Kind:
     """A temporary name that a crash left behind; of no worth."""
 
 
+_ENDINGS = (Kind.WORKING, Kind.PRECACHE, Kind.IMPORT, Kind.COW, Kind.CURRENT, Kind.RECORD)
+"""Those of a volume's files that are told by their endings, the longer before what they end in."""
+
+
 class FileName(NamedTuple):
     """A file's name, taken apart.
 
@@ -78,6 +83,8 @@ class FileName(NamedTuple):
 
 def parse_file(name: str) -> FileName | None:
     """Take a file's name apart; None if it is no file of any volume."""
+    if "@" not in name and "~" not in name:  # neither revision nor leftover
+        return _parse_by_ending(name)
     match = _FILE.fullmatch(name)
     if match is None or _objection(match["name"], last=True):
         return None
@@ -89,6 +96,13 @@ def parse_file(name: str) -> FileName | None:
     if at is None:
         return None
     return FileName(match["name"], Kind.REVISION, int(match["number"]), at)
+
+
+def _parse_by_ending(name: str) -> FileName | None:
+    kind = next((kind for kind in _ENDINGS if name.endswith(kind) and name != kind), None)
+    if kind is None or _objection(name[: -len(kind)], last=True):
+        return None
+    return FileName(name[: -len(kind)], kind)
 
 
 def parse_revision(ending: str) -> tuple[int, datetime] | None:
@@ -186,6 +200,7 @@ def _check_part(path: str, part: str, *, last: bool) -> None:
         raise InvalidName(path, objection)
 
 
+@functools.lru_cache(maxsize=4096)
 def _objection(part: str, *, last: bool) -> str | None:
     """Say why the part of a path cannot be (part of) a name; `last` for a volume's own name."""
     checks = (

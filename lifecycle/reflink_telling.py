@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from lifecycle import holders, listing, names, probing, tags
-from lifecycle.backend import Capacity, Finding, View
+from lifecycle.backend import Capacity, Finding, Surveyed, View
 from lifecycle.change import Revision
 from lifecycle.config import PoolConfig
 from lifecycle.errors import ForeignFile, Holder, NoSuchRevision, NoSuchVolume, Refused, storage
@@ -86,15 +86,27 @@ class ReflinkTelling:
             if vm is None:
                 return iter(listing.volumes_below(root))
             with contextlib.suppress(FileNotFoundError), root.child(vm) as directory:
-                return iter([f"{vm}/{name}" for name in listing.volumes_in(directory)])
+                found = listing.volumes_in(directory, directory.entries())
+                return iter([f"{vm}/{name}" for name in found])
         return iter(())
 
     @_told
     def vms(self) -> Iterator[str]:
         """Yield the names of the directories that hold a file of a volume, or what is left of one."""
         with Directory.open(self.root) as root:
-            found = [vm for vm, inside in listing.vms_below(root) if listing.names_in(inside)]
+            found = [one.vm for one in listing.vms_below(root) if listing.names_in(one.entries)]
         return iter(sorted(found))
+
+    def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
+        """Yield what a list shows of all volumes, or of one VM's."""
+        with storage(vm or self.root, "look"), Directory.open(self.root) as root:
+            if vm is None:
+                for found in listing.vms_below(root):
+                    yield from listing.survey(found, self.config.on_crash)
+                return
+            with contextlib.suppress(FileNotFoundError), root.child(vm) as directory:
+                one = listing.Found(vm, directory, directory.entries())
+                yield from listing.survey(one, self.config.on_crash)
 
     def path(self, volume_id: str) -> str:
         """Return the working image's path."""

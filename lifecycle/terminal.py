@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.progress import (
@@ -56,9 +57,28 @@ def _size(size: int | None, unknown: str = "unknown") -> str:
     return unknown if size is None else format_size(size)
 
 
-def print_list(found: list[Document], pool: str) -> None:
-    """Print volumes, a line each."""
+_MANY = 1000
+"""Volumes; a table of more is not worth the time that it takes to draw."""
+
+
+def print_list(documents: Iterable[Document], pool: str) -> None:
+    """Print volumes, a line each: as a table, or if they are very many in plain columns, as they come."""
+    coming = iter(documents)
+    found = list(itertools.islice(coming, _MANY))
     console = _console()
+    following = next(coming, None)
+    if following is not None:
+        for one in itertools.chain(found, [following], coming):
+            columns = (
+                f"{one['id']:<40}",
+                f"{_state(one).plain:<10}",
+                f"{one['kind']:<10}",
+                f"{_size(one['size']):>9}",
+                f"{_size(one['usage']):>9}",
+                one["source"] or "",
+            )
+            sys.stdout.write("   ".join(columns).rstrip() + "\n")
+        return
     if not found:
         console.print(
             Text(f"no volumes in {pool}; `lifecycle create VM/NAME --size 10G` makes one")

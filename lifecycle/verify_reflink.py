@@ -34,12 +34,12 @@ def findings(path: str, vm: str | None, on_crash: CrashPolicy) -> Iterator[Findi
         for entry in sorted(root.entries(), key=lambda one: one.name):
             if not entry.is_dir(follow_symlinks=False) and entry.name not in _OF_THE_POOL:
                 yield Finding(names.printable(entry.name), _FOREIGN, harmful=False)
-        for name, directory in vms_below(root):
-            yield from _in_vm(name, directory, on_crash)
+        for found in vms_below(root):
+            yield from _in_vm(found.vm, found.directory, on_crash)
 
 
 def _in_vm(vm: str, directory: Directory, on_crash: CrashPolicy) -> Iterator[Finding]:
-    for name in volumes_in(directory):
+    for name in volumes_in(directory, directory.entries()):
         yield from _of_volume(f"{vm}/{name}", directory, name, on_crash)
     for entry in sorted(directory.entries(), key=lambda one: one.name):
         if not entry.is_dir(follow_symlinks=False):

@@ -88,7 +88,10 @@ class VolumeTelling:
     @property
     def size(self) -> int | None:
         """Bytes the disk holds; None if not known."""
-        view = self.look()
+        return self.size_in(self.look())
+
+    def size_in(self, view: View) -> int | None:
+        """Return the bytes that the disk holds in this view of it; None if not known."""
         if view.size is not None or view.config.source is None:
             return view.size
         source = self.pool.backend.look(view.config.source).size
@@ -113,7 +116,10 @@ class VolumeTelling:
     @property
     def outdated(self) -> bool:
         """Whether it runs on an image of its source that is no longer the source's current one."""
-        view = self.look()
+        return self.outdated_in(self.look())
+
+    def outdated_in(self, view: View) -> bool:
+        """Tell whether it runs, in this view of it, on an image of its source that is no longer current."""
         if view.state not in RUNNING or view.config.source is None:
             return False
         return self.pool.backend.look(view.config.source).current != view.begun

@@ -18,6 +18,7 @@ from lifecycle import (
     names,
     policies,
     record,
+    setting,
 )
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.names import FileName, Kind
@@ -395,12 +396,12 @@ def test_a_pools_settings_are_read_back(written: PoolConfig) -> None:
 
 @fuzz
 @given(
-    st.sampled_from(config.SETTABLE) | st.text(max_size=10),
+    st.sampled_from(setting.SETTABLE) | st.text(max_size=10),
     pieces("yes", "no", "last 5", "5", "-1", "commit") | st.text(),
 )
 def test_a_setting_is_read_or_refused(key: str, text: str) -> None:
     try:
-        found = config.read_setting("vm/a", key, text)
+        found = setting.read_setting("vm/a", key, text)
     except InvalidConfig:
         return
     assert len(found) == 1

@@ -14,6 +14,7 @@ from lifecycle import documents
 from lifecycle.cli import Session, command, complete, targets_argument, volume_argument
 from lifecycle.errors import LifecycleError, NotContent
 from lifecycle.sizes import format_size
+from lifecycle.vm import VM
 
 if TYPE_CHECKING:
     from lifecycle.contents import Content
@@ -96,14 +97,23 @@ def _source(session: Session, address: str, pool: Pool) -> str:
 @click.argument("vm", metavar="[VM]", required=False, shell_complete=complete)
 def list_command(session: Session, vm: str | None) -> None:
     """List all volumes, or one VM's."""
-    volumes = session.volumes([vm] if vm else [])
-    found = [documents.of_volume(volume, revisions=False) for volume in volumes]
+    found = _listed(session, vm)
     if session.as_json:
-        session.say(found)
+        session.say_each(found)
         return
     from lifecycle import terminal  # noqa: PLC0415 - slow to load, and not needed for JSON
 
     terminal.print_list(found, os.path.abspath(session.path))
+
+
+def _listed(session: Session, address: str | None) -> Iterator[documents.Document]:
+    """Yield the documents of what `list` is asked for: a pool, a VM, or by way of exception a single volume."""
+    if address is None:
+        return documents.of_survey(session.pool)
+    (target,) = session.targets([address])
+    if isinstance(target, VM):
+        return documents.of_survey(target.pool, target.name)
+    return iter([documents.of_volume(target, revisions=False)])
 
 
 @command("show", short_help="Show all about one volume.")
