@@ -38,6 +38,7 @@ _FILE = re.compile(
     re.DOTALL,
 )
 _REVISION = re.compile(r"\.img\.(0|[1-9][0-9]{0,8})@(.{20})")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's categories of characters that control, break lines, or cannot be shown."""
 _TIME = re.compile(
@@ -203,6 +204,8 @@ def _check_part(path: str, part: str, *, last: bool) -> None:
 @functools.lru_cache(maxsize=4096)
 def _objection(part: str, *, last: bool) -> str | None:
     """Say why the part of a path cannot be (part of) a name; `last` for a volume's own name."""
+    if _PLAIN.fullmatch(part) and not (last and part.endswith(_RESERVED_ENDINGS)):
+        return None  # most names by far: nothing below can object to one
     checks = (
         (not part, "it has an empty part"),
         (part in {".", ".."}, "it has a part that is `.` or `..`"),

@@ -124,7 +124,7 @@ def read(where: str, content: bytes) -> Record:
         NewerFormat: a newer version wrote it.
     """
     try:
-        document = json.loads(content.decode(), object_pairs_hook=_unique_keys)
+        document = _DECODER.decode(content.decode())
     except (ValueError, RecursionError) as error:
         raise InvalidConfig(where, f"is not a record: {error}") from error
     if not isinstance(document, dict):
@@ -137,7 +137,7 @@ def read(where: str, content: bytes) -> Record:
 
 
 def _record(where: str, document: dict[str, Any]) -> Record:
-    config = check_config(where, volume_config(where, **_mapping(document["config"])))
+    config = _config(where, _mapping(document["config"]))
     current = document["current"]
     if current is not None:
         current = _number(current)
@@ -169,11 +169,31 @@ def _record(where: str, document: dict[str, Any]) -> Record:
     )
 
 
+def _config(where: str, settings: dict[str, Any]) -> VolumeConfig:
+    """Return the configuration, checked. Most volumes have one of a few, so those met are kept."""
+    key = (*settings.items(), *map(type, settings.values()))  # for 1 equals True
+    try:
+        return _CONFIGS[key]
+    except (KeyError, TypeError):  # not met yet, or a value that no setting can have
+        config = check_config(where, volume_config(where, **settings))
+    if len(_CONFIGS) >= _MANY_CONFIGS:
+        _CONFIGS.clear()
+    _CONFIGS[key] = config
+    return config
+
+
+_CONFIGS: dict[tuple[object, ...], VolumeConfig] = {}
+_MANY_CONFIGS = 10_000
+
+
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key is there twice")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys)
 
 
 def _mapping(found: Any) -> dict[str, Any]:
