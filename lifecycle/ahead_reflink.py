@@ -8,6 +8,7 @@ at a time. What the files are called, and how a start takes one, is in ahead_fil
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from lifecycle import ahead_files, copying, extents, files
 from lifecycle.ahead_files import READY
 from lifecycle.config import Precache
+from lifecycle.errors import NoSuchVolume
 from lifecycle.files import Draft
 from lifecycle.names import Kind
 
@@ -26,10 +28,15 @@ _CHEAP = 64
 """A clone of so many extents takes some milliseconds at most: not worth making ahead."""
 
 
-def is_wanted(backend: ReflinkBackend, volume_id: str) -> bool:
-    """Tell whether a working image should be made ahead for this volume now."""
+def wanting(backend: ReflinkBackend, volume_id: str) -> str | None:
+    """Return the volume, this one or its source, of which a working image should be made ahead now."""
     with backend.opened(volume_id) as opened:
-        return _missing(backend, opened) is not None
+        source = opened.record.config.source
+        if source is None:
+            return None if _missing(backend, opened) is None else volume_id
+    with contextlib.suppress(NoSuchVolume):
+        return wanting(backend, source)
+    return None
 
 
 def make(backend: ReflinkBackend, volume_id: str) -> int:

@@ -255,8 +255,8 @@ class Backend(Protocol):
     def verify(self, vm: str | None = None) -> Iterator[Finding]:
         """Yield what is wrong or strange in the pool, or in one VM."""
 
-    def wants_ahead(self, volume_id: str) -> bool:
-        """Tell whether `make_ahead` has something to do that is worth a process."""
+    def wants_ahead(self, volume_id: str) -> str | None:
+        """Return the volume, this one or its source, for which `make_ahead` has something to do; None if it has not."""
 
     def make_ahead(self, volume_id: str) -> int:
         """Make working images that later starts will want, and return how many; the VM is not locked.

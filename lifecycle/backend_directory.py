@@ -208,9 +208,8 @@ class DirectoryBackend:
             with self._directory(vm) as here:
                 return iter(verify_directory.of_vm(vm, here))
 
-    def wants_ahead(self, volume_id: str) -> bool:  # noqa: ARG002
-        """Return False: there are no working images."""
-        return False
+    def wants_ahead(self, volume_id: str) -> None:
+        """Return None: there are no working images."""
 
     def make_ahead(self, volume_id: str) -> int:  # noqa: ARG002
         """Return 0: there are no working images."""

@@ -197,11 +197,11 @@ class ReflinkBackend(ReflinkCloning):
             finally:
                 os.close(fd)
 
-    def wants_ahead(self, volume_id: str) -> bool:
-        """Tell whether a working image should be made ahead."""
+    def wants_ahead(self, volume_id: str) -> str | None:
+        """Return the volume whose working images should be made ahead: this one, or its source."""
         from lifecycle import ahead_reflink  # noqa: PLC0415 - not needed by a start
 
-        return ahead_reflink.is_wanted(self, volume_id)
+        return ahead_reflink.wanting(self, volume_id)
 
     def make_ahead(self, volume_id: str) -> int:
         """Make the working images that are missing."""
@@ -334,11 +334,11 @@ class ReflinkBackend(ReflinkCloning):
             opened.remove()
         self._drop_empty(names.split_id(volume.id)[0])
 
-    def prune(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+    def prune(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
         """Remove the revision's name; what the record says of it goes with the next commit."""
         with self._acting(volume.id) as opened:
             opened.directory.remove(opened.revision_file(revision_of(change)))
-            opened.directory.sync()
+            yield [opened.directory]
 
     # ------------------------------------------------------------ steps of events
 

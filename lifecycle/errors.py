@@ -17,6 +17,8 @@ def shown(value: object) -> str:
         text = ascii(value)
     except ValueError:  # a number of thousands of digits
         return "a number too long to be written out"
+    except RecursionError:
+        return "something nested too deeply to be written out"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
 
 

@@ -12,7 +12,8 @@ import contextlib
 import os
 from collections.abc import Generator, Sequence
 
-from lifecycle.files import Directory, sync_content
+from lifecycle import files
+from lifecycle.files import Directory
 
 Unflushed = Sequence[int | Directory]
 """What must be durable before the next step may be taken: contents by descriptor, names by directory."""
@@ -62,7 +63,8 @@ def take_all(several: Sequence[Steps]) -> list[Exception | None]:
                     failed[one] = raised
             error, going = None, list(waiting)
             try:
-                flush([it for unflushed in waiting.values() for it in unflushed])
+                # a directory that several wait for is flushed once
+                flush(list(dict.fromkeys(it for some in waiting.values() for it in some)))
             except OSError as raised:
                 error = raised
     return failed
@@ -72,7 +74,7 @@ def flush(unflushed: Unflushed) -> None:
     """Make all of this durable, together if it is much."""
     if len(unflushed) < _MANY:
         for one in unflushed:
-            one.sync() if isinstance(one, Directory) else sync_content(one)
+            one.sync() if isinstance(one, Directory) else files.sync_content(one)
         return
     fds = [one.fd if isinstance(one, Directory) else one for one in unflushed]
     for fd in {os.fstat(fd).st_dev: fd for fd in fds}.values():

@@ -44,13 +44,14 @@ class Precaching:
             signal.connect(self.after, sender=pool)
 
     def after(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
-        """See to the volume that one is missing of: of a disposable's start, the image that waited was its source's."""
-        self.see_to(pool, volume.look().config.source or volume.id)
+        """See to what the volume's next start will want."""
+        self.see_to(pool, volume.id)
 
     def see_to(self, pool: Pool, volume_id: str) -> None:
         """Begin, if there is something to be made."""
-        if pool.backend.wants_ahead(volume_id):
-            begin(pool.path, volume_id)
+        wanting = pool.backend.wants_ahead(volume_id)
+        if wanting is not None:
+            begin(pool.path, wanting)
 
 
 def begin(path: str, volume_id: str) -> subprocess.Popen[bytes]:

@@ -7,6 +7,7 @@ checked through and through when it is read, since crashes and people edit files
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Collection, Mapping
@@ -172,10 +173,11 @@ def _record(where: str, document: dict[str, Any]) -> Record:
 def _config(where: str, settings: dict[str, Any]) -> VolumeConfig:
     """Return the configuration, checked. Most volumes have one of a few, so those met are kept."""
     key = (*settings.items(), *map(type, settings.values()))  # for 1 equals True
-    try:
+    with contextlib.suppress(
+        KeyError, TypeError
+    ):  # not met yet, or a value that no setting can have
         return _CONFIGS[key]
-    except (KeyError, TypeError):  # not met yet, or a value that no setting can have
-        config = check_config(where, volume_config(where, **settings))
+    config = check_config(where, volume_config(where, **settings))
     if len(_CONFIGS) >= _MANY_CONFIGS:
         _CONFIGS.clear()
     _CONFIGS[key] = config

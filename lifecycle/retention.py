@@ -7,10 +7,10 @@ The decision is policies.py's, pure; here it is carried out, one revision after 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from lifecycle import events, names, transition
+from lifecycle import events, flushing, names, transition
 from lifecycle.change import Change
 from lifecycle.errors import InvalidPolicy, NoSuchRevision, Refused, Vetoed
 
@@ -44,11 +44,16 @@ def prune(volume: Volume) -> Plan:
     """
     view = volume.require(volume.pool.settle(volume.id))
     plan = volume.pool.policy_for(view.config).plan(volume.revisions, names.now())
+    announced = []
     for number in plan.remove:
+        change = Change("prune", view.state, view.state, names.now(), None, number)
         try:
-            _remove(volume, Change("prune", view.state, view.state, names.now(), None, number))
+            transition.announce(volume, change)
         except Vetoed as veto:
             log.warning("%s: revision %d stays: %s", volume.id, number, veto.reason)
+        else:
+            announced.append(change)
+    _remove_all(volume, announced)
     return plan
 
 
@@ -93,5 +98,19 @@ def forget(volume: Volume, numbers: Iterable[int]) -> None:
 
 def _remove(volume: Volume, change: Change) -> None:
     transition.announce(volume, change)
-    transition.act(volume, change)
-    transition.report(volume, change)
+    _remove_all(volume, [change])
+
+
+def _remove_all(volume: Volume, announced: Sequence[Change]) -> None:
+    """Remove revisions whose removal was announced, waiting for the disk once.
+
+    Raises:
+        LifecycleError: in the end, the first failure of any.
+    """
+    failures = flushing.take_all([transition.steps(volume, change) for change in announced])
+    for change, failure in zip(announced, failures, strict=True):
+        if failure is None:
+            transition.report(volume, change)
+    for failure in failures:
+        if failure is not None:
+            raise failure

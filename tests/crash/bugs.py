@@ -224,7 +224,7 @@ BUGS: dict[str, Bug] = {
     for one in (
         Bug(
             "1: content before name",
-            "import a stream",
+            "commit the first",
             _rules(1, 2, 3, 4, 11),
             "xfs, shut down",
             names_before_content,
