@@ -7,12 +7,14 @@ The decision is policies.py's, pure; here it is carried out, one revision after 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lifecycle import events, flushing, names, transition
 from lifecycle.change import Change
-from lifecycle.errors import InvalidPolicy, NoSuchRevision, Refused, Vetoed
+from lifecycle.errors import InvalidPolicy, LifecycleError, NoSuchRevision, Refused, Vetoed
 
 if TYPE_CHECKING:
     from lifecycle.policies import Plan
@@ -30,11 +32,43 @@ class Retention:
         events.committed.connect(self.after_commit, sender=pool)
 
     def after_commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
-        """Prune the volume; a policy that cannot be used prunes nothing."""
+        """Prune the volume, or let `together` do it; a policy that cannot be used prunes nothing."""
+        waiting: list[Volume] | None = getattr(_this_thread, "waiting", None)
+        if waiting is not None:
+            waiting.append(volume)
+            return
         try:
             prune(volume)
         except InvalidPolicy as error:
             log.error("%s: nothing is pruned: %s", volume.id, error)
+
+
+_this_thread = threading.local()
+"""`waiting`: the volumes committed within `together`, to be pruned at its end."""
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Prune the volumes that are committed within the block at its end, all waiting for the disk at once.
+
+    What cannot be pruned is logged; the commits stand.
+    """
+    waiting: list[Volume] = []
+    _this_thread.waiting = waiting
+    try:
+        yield
+    finally:
+        del _this_thread.waiting
+        announced = []
+        for volume in waiting:
+            try:
+                announced += [(volume, change) for change in _announced(volume)[1]]
+            except Exception:
+                log.exception("%s: nothing is pruned", volume.id)
+        try:
+            _remove_all(announced)
+        except LifecycleError:
+            log.exception("not all is pruned; the next commit tries again")
 
 
 def prune(volume: Volume) -> Plan:
@@ -42,6 +76,13 @@ def prune(volume: Volume) -> Plan:
 
     What a subscriber of `pruning` objects to stays, until the next time.
     """
+    plan, announced = _announced(volume)
+    _remove_all([(volume, change) for change in announced])
+    return plan
+
+
+def _announced(volume: Volume) -> tuple[Plan, list[Change]]:
+    """Plan, announce what is to be removed, and return both."""
     view = volume.require(volume.pool.settle(volume.id))
     plan = volume.pool.policy_for(view.config).plan(volume.revisions, names.now())
     announced = []
@@ -53,8 +94,7 @@ def prune(volume: Volume) -> Plan:
             log.warning("%s: revision %d stays: %s", volume.id, number, veto.reason)
         else:
             announced.append(change)
-    _remove_all(volume, announced)
-    return plan
+    return plan, announced
 
 
 def remove_one(volume: Volume, number: int, *, reason: str) -> None:
@@ -98,17 +138,17 @@ def forget(volume: Volume, numbers: Iterable[int]) -> None:
 
 def _remove(volume: Volume, change: Change) -> None:
     transition.announce(volume, change)
-    _remove_all(volume, [change])
+    _remove_all([(volume, change)])
 
 
-def _remove_all(volume: Volume, announced: Sequence[Change]) -> None:
+def _remove_all(announced: Sequence[tuple[Volume, Change]]) -> None:
     """Remove revisions whose removal was announced, waiting for the disk once.
 
     Raises:
         LifecycleError: in the end, the first failure of any.
     """
-    failures = flushing.take_all([transition.steps(volume, change) for change in announced])
-    for change, failure in zip(announced, failures, strict=True):
+    failures = flushing.take_all([transition.steps(volume, change) for volume, change in announced])
+    for (volume, change), failure in zip(announced, failures, strict=True):
         if failure is None:
             transition.report(volume, change)
     for failure in failures:

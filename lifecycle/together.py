@@ -8,11 +8,11 @@ wait for the disk together (flushing.py), so many cost hardly more than one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from lifecycle import flushing, planning, room
+from lifecycle import flushing, planning, retention, room
 from lifecycle.change import Change
 from lifecycle.errors import LifecycleError, Refused
 from lifecycle.states import AT_REST, Event
@@ -53,11 +53,14 @@ def start(volumes: Iterable[Volume], *, by: str | None = None) -> Outcome:
         for transition in transitions:
             transition.announce()
         started: list[Transition] = []
+
+        def note(transition: Transition) -> None:
+            started.append(transition)
+            if by is not None:
+                claim(transition.volume, by)
+
         try:
-            for transition in _done(transitions):
-                started.append(transition)
-                if by is not None:
-                    claim(transition.volume, by)
+            _do(transitions, note)
         except BaseException:
             _take_back(started)
             raise
@@ -89,22 +92,22 @@ def run(transitions: Sequence[Transition]) -> Outcome:
     """Announce all, then run all: an objection to one stops all before anything has happened."""
     for transition in transitions:
         transition.announce()
-    for _transition in _done(transitions):
-        pass
+    _do(transitions, lambda _transition: None)
     return outcome_of(transitions)
 
 
-def _done(transitions: Sequence[Transition]) -> Iterator[Transition]:
-    """Do all that was announced, sharing each wait for the disk, and yield those that are done.
+def _do(transitions: Sequence[Transition], done: Callable[[Transition], None]) -> None:
+    """Do all that was announced, sharing each wait for the disk, and call `done` with each that is done.
 
     Raises:
         LifecycleError: in the end, the first failure of any.
     """
     failures = flushing.take_all([transition.act() for transition in transitions])
-    for transition, failure in zip(transitions, failures, strict=True):
-        if failure is None:
-            transition.run()
-            yield transition
+    with retention.together():
+        for transition, failure in zip(transitions, failures, strict=True):
+            if failure is None:
+                transition.run()
+                done(transition)
     for failure in failures:
         if failure is not None:
             raise failure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from disks import SIZE, cycle, disk, draw, numbers, seen
 from failing import backend_fails
@@ -9,7 +11,7 @@ from holding import by_another_process
 
 from lifecycle import Pool, Volume, events, together
 from lifecycle.ending import ENDING, Ended, Ending, end, finish, unfinished
-from lifecycle.errors import InUse, Refused
+from lifecycle.errors import InUse, Refused, StorageFailed
 
 STATES = {
     # ending, crash policy, written?: the state the volume is left in, revisions made
@@ -181,3 +183,50 @@ def test_volumes_of_several_pools_start_together_or_not_at_all(
         together.start(volumes)
     assert [one.state for one in volumes] == ["created", "started"]
     assert numbers(volumes[0]) == []
+
+
+# ---------------------------------------------------------------- many at once
+
+
+def test_many_stops_prune_at_the_end_and_the_commits_stand(new_pool: Any) -> None:
+    pool = new_pool(keep="last 0")
+    volumes = [pool.create_volume(f"ci-{n}/root", SIZE) for n in range(12)]
+    for volume in volumes:
+        cycle(volume, b"one")
+    together.start(volumes)
+    for volume in volumes:
+        draw(volume, b"two")
+    pruned: list[str] = []
+
+    def object_to_one(_pool: Pool, *, volume: Volume, **_: object) -> None:
+        pruned.append(volume.id)
+        if volume == volumes[3]:
+            raise ValueError("keep it")
+
+    with events.pruning.connected_to(object_to_one, sender=pool):
+        outcome = together.stop(volumes)
+    assert [change.event for _volume, change in outcome] == ["commit"] * 12
+    assert sorted(pruned) == sorted(one.id for one in volumes)
+    assert [numbers(one) for one in volumes] == [
+        [1] if one == volumes[3] else [] for one in volumes
+    ]
+    assert {seen(one) for one in volumes} == {disk(b"two")}
+
+
+def test_of_many_that_stop_only_those_that_fail_keep_running(pool: Pool) -> None:
+    volumes = [pool.create_volume(f"ci-{n}/root", SIZE) for n in range(10)]
+    together.start(volumes)
+    for volume in volumes:
+        draw(volume, b"one")
+    with backend_fails(pool, "commit", only="ci-3/root"), pytest.raises(StorageFailed):
+        together.stop(volumes)
+    assert [one.id for one in volumes if one.state == "dirty"] == ["ci-3/root"]
+    volumes[3].stop()
+    assert {seen(one) for one in volumes} == {disk(b"one")}
+
+
+def test_if_one_of_many_cannot_start_none_has(pool: Pool) -> None:
+    volumes = [pool.create_volume(f"ci-{n}/root", SIZE) for n in range(10)]
+    with backend_fails(pool, "start", only="ci-7/root"), pytest.raises(StorageFailed):
+        together.start(volumes)
+    assert {one.state for one in volumes} == {"created"}
