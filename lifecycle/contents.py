@@ -9,16 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lifecycle import copying, files, names
 from lifecycle.config import POOL_FILE
 from lifecycle.copying import Progress
 from lifecycle.errors import InvalidSize, NotContent, NotTheSame, storage
 from lifecycle.files import Directory
+from lifecycle.sizes import round_up
 from lifecycle.states import Event
 from lifecycle.volume import Volume
 
@@ -256,3 +257,31 @@ def _is_a_disk(fd: int) -> bool:
             return False
         directory = above
     return True
+
+
+def clone(
+    origin: Content | Volume | str | os.PathLike[str],
+    volume: Volume,
+    settings: Mapping[str, Any],
+    how: Mapping[str, Any],
+) -> Volume:
+    """Make a volume that is not there yet, with this content: `Pool.clone`.
+
+    Args:
+        origin: the content.
+        volume: the volume.
+        settings: what it is created with.
+        how: how the content is read and checked, as `prepared` takes it.
+    """
+    with ExitStack() as opened:
+        content = opened.enter_context(Content.using(origin))
+        if content.size != 0:
+            volume.require_allowed(Event.CREATE)  # before what may take long
+        content = opened.enter_context(prepared(content, volume, **how))
+        volume.pool.create_volume(volume.id, round_up(content.size or 0), **settings)
+        try:
+            volume.import_from(content, verify=how["verify"])
+        except BaseException:
+            volume.remove()
+            raise
+    return volume

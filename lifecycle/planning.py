@@ -12,12 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle import names, room
 from lifecycle.backend import WITHOUT_WRITING
-from lifecycle.errors import InvalidSize, NoSuchRevision, ReadOnlyPool, Refused, Unsupported
+from lifecycle.errors import (
+    InvalidConfig,
+    InvalidSize,
+    NoSuchRevision,
+    ReadOnlyPool,
+    Refused,
+    Unsupported,
+)
 from lifecycle.states import AT_REST, RUNNING, Event, State, why_not
 from lifecycle.transition import Transition
 
 if TYPE_CHECKING:
     from lifecycle.backend import View
+    from lifecycle.config import VolumeConfig
+    from lifecycle.pool import Pool
     from lifecycle.volume import Volume
 
 _WRITING = frozenset(Event) - frozenset(WITHOUT_WRITING)
@@ -140,6 +149,37 @@ def _target(volume: Volume, view: View, to: int | None) -> int | None:
 
 
 # ---------------------------------------------------------------- what concerns sizes and other volumes
+
+
+def check_new(pool: Pool, volume_id: str, config: VolumeConfig) -> None:
+    """Check that a new volume can be set up like this.
+
+    Raises:
+        InvalidSize, InvalidConfig, NoSuchVolume: it cannot.
+    """
+    if config.source is not None:
+        least = check_source(pool, volume_id, config.source)
+        if config.size is not None and config.size < least:
+            raise InvalidSize(config.size, f"its source {config.source} holds {least} bytes")
+    elif config.size is None:
+        raise InvalidSize(None, "a volume without a source needs a size")
+
+
+def check_source(pool: Pool, volume_id: str, source: str) -> int:
+    """Return the bytes that a source holds.
+
+    Raises:
+        NoSuchVolume: there is none. InvalidConfig: that volume cannot be a source, or not of this one.
+    """
+    if source == volume_id:
+        raise InvalidConfig(volume_id, "a volume cannot be its own source")
+    found = pool[source].look()
+    if not found.keeps:
+        raise InvalidConfig(
+            volume_id,
+            f"{source} cannot be its source: that is {found.config.kind} itself and keeps nothing",
+        )
+    return found.size or 0
 
 
 def _require_source(volume: Volume, view: View) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import config as settings
-from lifecycle import events, locking, names, opening, planning
+from lifecycle import events, locking, names, opening, planning, together
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import (
-    InvalidConfig,
     InvalidName,
-    InvalidSize,
     LifecycleError,
     NotAPool,
     Refused,
@@ -24,7 +22,7 @@ from lifecycle.errors import (
 from lifecycle.own_hooks import OwnHooks
 from lifecycle.precaching import Precaching
 from lifecycle.retention import Retention
-from lifecycle.sizes import parse_size, round_up
+from lifecycle.sizes import parse_size
 from lifecycle.states import Event, State
 from lifecycle.vm import VM
 from lifecycle.volume import Volume
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from lifecycle.copying import Progress
     from lifecycle.policies import Policy
     from lifecycle.recovery import Recovered
+    from lifecycle.together import Outcome
 
 _this_thread = threading.local()
 """What this thread is at, over all pools: `changing`, the volumes in transition."""
@@ -182,7 +181,7 @@ class Pool:
             ),
         )
         settings.check_keep(keep)
-        self._check_new(volume_id, config)
+        planning.check_new(self, volume_id, config)
         with self.changing(volume, create=True):
             planning.plan(volume, Event.CREATE, asked={"config": config}).run()
         return volume
@@ -217,24 +216,11 @@ class Pool:
         Raises:
             LifecycleError, OSError: as `create_volume` and `Volume.import_from`.
         """
-        from lifecycle.contents import Content, prepared  # noqa: PLC0415 - seldom needed
+        from lifecycle import contents  # noqa: PLC0415 - seldom needed
 
-        volume = Volume(self, volume_id)
-        with ExitStack() as opened:
-            content = opened.enter_context(Content.using(origin))
-            if content.size != 0:
-                volume.require_allowed(Event.CREATE)  # before what may take long
-            content = opened.enter_context(
-                prepared(content, volume, image_format=image_format, follow=follow, verify=verify)
-            )
-            size = round_up(content.size or 0)
-            self.create_volume(volume_id, size, rw=rw, keep=keep, on_crash=on_crash)
-            try:
-                volume.import_from(content, verify=verify)
-            except BaseException:
-                volume.remove()
-                raise
-        return volume
+        born = {"rw": rw, "keep": keep, "on_crash": on_crash}
+        how = {"image_format": image_format, "follow": follow, "verify": verify}
+        return contents.clone(origin, Volume(self, volume_id), born, how)
 
     # ------------------------------------------------------------ finding
 
@@ -286,6 +272,38 @@ class Pool:
         from lifecycle import policies  # noqa: PLC0415 - not needed by a start
 
         return policies.parse(config.keep or self.config.keep, self.config.timezone)
+
+    def start(self, volumes: Iterable[Volume | str]) -> Outcome:
+        """Start all of these volumes, or none, sharing each wait for the disk; durable when this returns.
+
+        Args:
+            volumes: these, or their ids; of any VMs.
+
+        Raises:
+            NoSuchVolume: one of them does not exist.
+            Refused, InUse, Vetoed, StorageFailed: one of them could not start; none has.
+        """
+        return together.start(self._several(volumes))
+
+    def stop(
+        self, volumes: Iterable[Volume | str], *, discard: bool = False, reason: str | None = None
+    ) -> Outcome:
+        """Stop all of these volumes, sharing each wait for the disk; durable when this returns.
+
+        Args:
+            volumes: these, or their ids, all running; of any VMs.
+            discard: as in `Volume.stop`, for all.
+            reason: as in `Volume.stop`, for all.
+
+        Raises:
+            NoSuchVolume: one of them does not exist.
+            Refused, InUse, Vetoed: one of them could not stop; all are still running.
+            StorageFailed: the file system failed for some, which keep running; stop them again.
+        """
+        return together.stop(self._several(volumes), discard=discard, reason=reason)
+
+    def _several(self, volumes: Iterable[Volume | str]) -> list[Volume]:
+        return [self[one] if isinstance(one, str) else one for one in volumes]
 
     def capacity(self) -> Capacity:
         """Return what the pool has room for."""
@@ -368,30 +386,6 @@ class Pool:
                 "begin another event",
                 "it is in the middle of one; act when the call that sent the signal has returned",
             )
-
-    def _check_new(self, volume_id: str, config: VolumeConfig) -> None:
-        if config.source is not None:
-            least = self.check_source(volume_id, config.source)
-            if config.size is not None and config.size < least:
-                raise InvalidSize(config.size, f"its source {config.source} holds {least} bytes")
-        elif config.size is None:
-            raise InvalidSize(None, "a volume without a source needs a size")
-
-    def check_source(self, volume_id: str, source: str) -> int:
-        """Return the bytes that a source holds.
-
-        Raises:
-            NoSuchVolume: there is none. InvalidConfig: that volume cannot be a source, or not of this one.
-        """
-        if source == volume_id:
-            raise InvalidConfig(volume_id, "a volume cannot be its own source")
-        found = self[source].look()
-        if not found.keeps:
-            raise InvalidConfig(
-                volume_id,
-                f"{source} cannot be its source: that is {found.config.kind} itself and keeps nothing",
-            )
-        return found.size or 0
 
     def _require_one_backend(self) -> None:
         """Check that each event will be done once.

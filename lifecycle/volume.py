@@ -310,7 +310,7 @@ class Volume(VolumeTelling):
             if "snapshots" in changed:
                 self._require_no_running_disposable(view)
             if config.source is not None and config.source != view.config.source:
-                self.pool.check_source(self.id, config.source)
+                planning.check_source(self.pool, self.id, config.source)
             with storage(self.id, "set"):
                 self.pool.backend.configure(self.id, config)
         self.pool.precaching.see_to(self.pool, self.id)

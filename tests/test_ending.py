@@ -11,7 +11,7 @@ from holding import by_another_process
 
 from lifecycle import Pool, Volume, events, together
 from lifecycle.ending import ENDING, Ended, Ending, end, finish, unfinished
-from lifecycle.errors import InUse, Refused, StorageFailed
+from lifecycle.errors import InUse, NoSuchVolume, Refused, StorageFailed
 
 STATES = {
     # ending, crash policy, written?: the state the volume is left in, revisions made
@@ -230,3 +230,16 @@ def test_if_one_of_many_cannot_start_none_has(pool: Pool) -> None:
     with backend_fails(pool, "start", only="ci-7/root"), pytest.raises(StorageFailed):
         together.start(volumes)
     assert {one.state for one in volumes} == {"created"}
+
+
+def test_a_pool_starts_and_stops_volumes_by_their_ids(pool: Pool) -> None:
+    volumes = [pool.create_volume(f"ci-{n}/root", SIZE) for n in range(3)]
+    assert len(pool.start([volumes[0], "ci-1/root", "ci-0/root"])) == 2
+    assert [one.state for one in volumes] == ["started", "started", "created"]
+    with pytest.raises(NoSuchVolume):
+        pool.stop(["ci-0/root", "ci-9/root"])
+    with pytest.raises(Refused):
+        pool.stop(volumes)
+    draw(volumes[0], b"one")
+    pool.stop(volumes[:2], discard=True)
+    assert [one.state for one in volumes] == ["reverted", "created", "created"]
