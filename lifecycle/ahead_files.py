@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 
-from lifecycle.files import Directory, temporary_name
+from lifecycle.files import Directory, set_mode, temporary_name
 from lifecycle.names import Kind
 from lifecycle.volume_images import VolumeImages
 
@@ -47,7 +47,11 @@ def take_precache(opened: VolumeImages, mode: int) -> bool:
     if not has_precache(opened):
         return False
     file = opened.name + Kind.PRECACHE
-    opened.directory.set_mode(file, mode)
+    fd = opened.directory.open_file(file)
+    try:
+        set_mode(fd, mode)
+    finally:
+        os.close(fd)
     opened.directory.rename(file, opened.working)
     return True
 

@@ -184,14 +184,6 @@ class Directory:
         os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         log.info("renamed %r to %r", self._at(old), self._at(new))
 
-    def set_mode(self, name: str, mode: int) -> None:
-        """Set a file's permissions."""
-        fd = self.open_file(name)
-        try:
-            set_mode(fd, mode)
-        finally:
-            os.close(fd)
-
     def move(self, old: str, other: Directory, new: str) -> None:
         """Rename a file into another directory of the same file system."""
         os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=other.fd)
