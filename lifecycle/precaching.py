@@ -1,18 +1,16 @@
 """Precaching at work: a subscriber that has the next working image made ahead, by a process of its own.
 
 The process is detached, has the lowest priority for processor and disk, and no one waits for it: without it a start
-makes its own working image. `python -m lifecycle.precaching POOL VOLUME` is that process.
+makes its own working image. It is ahead_worker.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lifecycle import events
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from lifecycle.change import Change
     from lifecycle.pool import Pool
     from lifecycle.volume import Volume
-
-log = logging.getLogger("lifecycle.precaching")
 
 WORKER = "lifecycle-ahead"
 """What such a process is called; one that reads a current image is in no one's way."""
@@ -50,34 +46,43 @@ class Precaching:
     def see_to(self, pool: Pool, volume_id: str) -> None:
         """Begin, if there is something to be made."""
         wanting = pool.backend.wants_ahead(volume_id)
-        if wanting is not None:
+        if wanting is None:
+            return
+        waiting: dict[str, list[str]] | None = getattr(_this_thread, "waiting", None)
+        if waiting is None:
             begin(pool.path, wanting)
+        else:
+            waiting.setdefault(pool.path, []).append(wanting)
 
 
-def begin(path: str, volume_id: str) -> subprocess.Popen[bytes]:
-    """Begin to make a volume's working images ahead, in a process that outlives this one."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lifecycle.precaching", path, volume_id],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Let one process make ahead all that is wanted within the block."""
+    waiting: dict[str, list[str]] = {}
+    _this_thread.waiting = waiting
+    try:
+        yield
+    finally:
+        del _this_thread.waiting
+        for path, wanting in waiting.items():
+            begin(path, *dict.fromkeys(wanting))
+
+
+_this_thread = threading.local()
+"""`waiting`: what is wanted within `together`, by the pool's path."""
+
+
+def begin(path: str, *volume_ids: str) -> int:
+    """Begin to make volumes' working images ahead, in a process that outlives this one; return its id."""
+    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+    pid = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "lifecycle.ahead_worker", path, *volume_ids],
+        os.environ,
+        file_actions=null,
+        setsid=True,
+        setsigmask=(),
     )
-    threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie
-    return process
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Make a volume's working images ahead."""
-    from lifecycle.pool import Pool  # noqa: PLC0415 - only in the process of its own
-
-    path, volume_id = arguments
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:
-        name.write(WORKER)
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # for processor and disk alike
-    Pool.open(path).backend.make_ahead(volume_id)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    # so that it leaves no zombie
+    threading.Thread(target=os.waitpid, args=(pid, 0), daemon=True).start()
+    return pid

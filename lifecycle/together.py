@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from lifecycle import flushing, planning, retention, room
+from lifecycle import flushing, planning, precaching, retention, room
 from lifecycle.change import Change
 from lifecycle.errors import LifecycleError, Refused
 from lifecycle.states import AT_REST, Event
@@ -103,7 +103,7 @@ def _do(transitions: Sequence[Transition], done: Callable[[Transition], None]) -
         LifecycleError: in the end, the first failure of any.
     """
     failures = flushing.take_all([transition.act() for transition in transitions])
-    with retention.together():
+    with precaching.together(), retention.together():
         for transition, failure in zip(transitions, failures, strict=True):
             if failure is None:
                 transition.run()

@@ -106,7 +106,7 @@ KNOWN = {
     ("known_pools.py", "os.makedirs"),  # the settings' directory
     ("loop_pool.py", "os.chmod"),  # what was just mounted
     ("probing.py", "os.write"),  # to a file without a name
-    ("precaching.py", "open"),  # its own name as a process
+    ("ahead_worker.py", "open"),  # its own name as a process
     ("tags.py", "os.setxattr"),  # of which nothing promised depends
     ("installing.py", "os.makedirs"),  # directories of a host's configuration
     ("journal.py", "open"),  # a file in memory, for a line that is too long to be sent

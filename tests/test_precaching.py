@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,7 @@ def test_without_reflinks_it_is_copied_only_if_asked_for(mounted: Any) -> None:
 
 def test_the_process_does_it_and_leaves(volume: Volume) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lifecycle.precaching", volume.pool.path, volume.id], check=True
+        [sys.executable, "-m", "lifecycle.ahead_worker", volume.pool.path, volume.id], check=True
     )
     assert done.returncode == 0
     assert precache(volume).exists()
@@ -222,10 +223,28 @@ def test_the_process_does_it_and_leaves(volume: Volume) -> None:
 
 def test_the_process_is_detached(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the real one
-    process = precaching.begin(volume.pool.path, volume.id)
-    assert os.getsid(process.pid) == process.pid
-    assert process.wait() == 0
+    monkeypatch.setattr(threading, "Thread", mock.Mock())  # the test waits for it itself
+    pid = precaching.begin(volume.pool.path, volume.id)
+    assert os.getsid(pid) == pid
+    assert os.waitpid(pid, 0) == (pid, 0)
     assert precache(volume).exists()
+
+
+def test_of_many_at_once_all_is_made_by_one_process(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes = [pool.create_volume(f"ci-{n}/root", SIZE) for n in range(3)]
+    for volume in volumes:
+        volume.configure(precache="always")
+    pool.start(volumes)
+    for volume in volumes:
+        draw(volume, b"one")
+    begun: list[tuple[str, ...]] = []
+    monkeypatch.setattr(precaching, "begin", lambda *what: begun.append(what))
+    pool.stop(volumes)
+    assert begun == [(pool.path, *(one.id for one in volumes))]
+    subprocess.run([sys.executable, "-m", "lifecycle.ahead_worker", *begun[0]], check=True)
+    assert all(precache(one).exists() for one in volumes)
 
 
 def test_a_start_that_comes_while_it_is_made_clones_for_itself(volume: Volume) -> None:
