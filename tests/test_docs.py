@@ -62,18 +62,67 @@ def test_python_in_the_docs_runs(page: str, xfs: FileSystem) -> None:
         exec(compile(code.replace("/srv/vms", place), page, "exec"), {})
 
 
-@pytest.mark.parametrize(
-    "page", [*sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("docs/*.md")), "README.md"]
-)
+PAGES = sorted(str(one.relative_to(ROOT)) for one in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text()
-    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+    here = ROOT / page
+    for link, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", here.read_text()):
         if "://" not in link:
-            assert ((ROOT / page).parent / link).exists(), link
+            there = here.parent / link if link else here
+            assert there.exists(), link
+            assert not anchor or anchor in anchors(there.read_text()), anchor
+
+
+def anchors(page: str) -> set[str]:
+    """Return what a page's headings are linked to by."""
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+BOOT = """\
+#!/bin/sh
+# plays a VM: it writes to the disks that it is given
+for disk; do printf 'booted' | dd of="$disk" conv=notrunc status=none; done
+"""
+
+
+def test_the_page_of_hosts_shows_what_the_commands_print(
+    xfs: FileSystem, tmp_path: Path, settings: Path
+) -> None:
+    place = xfs.new_directory()
+    boot = tmp_path / "boot"
+    boot.write_text(BOOT)
+    boot.chmod(0o755)
+    shown = "".join(blocks((ROOT / "docs" / "hosts.md").read_text(), "console"))
+    commands = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", shown, re.MULTILINE)
+    assert commands
+    for command, output in commands:
+        done = subprocess.run(
+            [
+                "sh",
+                "-c",
+                command.replace("/srv", str(place)).replace("/etc/lifecycle", str(settings)),
+            ],
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "LIFECYCLE_POOL": f"{place}/vms",
+            },
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        printed = done.stdout.replace(str(place), "/srv").replace(str(settings), "/etc/lifecycle")
+        assert without_times_and_places(printed) == without_times_and_places(output), command
 
 
 def without_times_and_places(text: str) -> list[str]:
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
+    text = re.sub(r"[\d.]+ .iB free", "ROOM free", text)
     text = re.sub(r"/\S*lifecycle-demo\.\w+(/vms)?", "POOL", text)
     return [line.rstrip() for line in text.splitlines()]
 
