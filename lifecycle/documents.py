@@ -63,6 +63,8 @@ def _of_view(volume: Volume, view: View, usage: int, in_use_by: Sequence[Holder]
         "in_use_by": [{"name": one.name, "pid": one.pid} for one in in_use_by],
         "keep": view.config.keep or volume.pool.config.keep,
         "on_crash": view.on_crash,
+        "precache": view.config.precache or volume.pool.config.precache,
+        "ready": view.config.ready,
         "allowed": list(view.allowed),
     }
     if view.damage is not None:

@@ -166,6 +166,8 @@ def print_volume(one: Document) -> None:
         "in use by": Text(holders),
         "keep": Text(one["keep"]),
         "on crash": Text(one["on_crash"]),
+        "snapshots": Text("" if one["snapshots"] else "none: the VM writes to the current image"),
+        "ready": Text(f"{one['ready']} for disposables" if one["ready"] else ""),
         "allowed": Text(", ".join(one["allowed"])),
     }
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))

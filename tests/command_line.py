@@ -123,6 +123,8 @@ SHOW: dict[str, tuple[type | None, ...]] = {
     "in_use_by": (list,),
     "keep": (str,),
     "on_crash": (str,),
+    "precache": (str,),
+    "ready": (int,),
     "allowed": (list,),
 }
 """The keys of a volume's document, with the types of their values; None for null."""
