@@ -114,7 +114,11 @@ def drop_precache(opened: VolumeImages) -> None:
 
 def drop_ready(opened: VolumeImages, *, keep: int = 0) -> None:
     """Remove what waits for disposables, but for so many."""
-    with opened.directory.child(READY) as waiting:
+    try:
+        waiting = opened.directory.child(READY)
+    except FileNotFoundError:
+        return  # another volume of the VM, stopped together with this one, had the last that waited
+    with waiting:
         files = sorted(entry.name for entry in waiting.entries() if _is_of(entry.name, opened.name))
         for file in files[keep:]:
             waiting.remove(file)

@@ -384,6 +384,17 @@ def test_fewer_are_kept_when_fewer_are_wanted(template: Volume) -> None:
     assert not Path(template.pool.path, "templates/.ready").exists()
 
 
+def test_a_vm_stops_whose_volumes_share_what_waits(pool: Pool, template: Volume) -> None:
+    """The first one to stop takes the last that waited away, and the directory with it."""
+    make(template)
+    other = pool.create_volume("templates/zlog", SIZE)
+    pool.vm("templates").start()
+    draw(template, b"two")
+    draw(other, b"log")
+    pool.vm("templates").stop()
+    assert (seen(template), seen(other)) == (disk(b"two"), disk(b"log"))
+
+
 def test_a_removed_template_leaves_nothing(pool: Pool, template: Volume) -> None:
     make(template)
     template.remove()
