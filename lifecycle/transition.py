@@ -122,6 +122,8 @@ class Transition:
     # ------------------------------------------------------------ called back by the machine
 
     def _require_unused(self, _data: EventData | None = None) -> None:
+        if self._has_acted:
+            return  # it was asked before that; whoever has come since has the image that is there now
         if self.facts.read_only:
             return  # whoever holds the image open shares it, and nothing is pulled away
         with storage(self.volume.id, self.event):

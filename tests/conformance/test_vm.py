@@ -1,6 +1,7 @@
 """VMs: all their volumes start and stop together, or none does."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from disks import SIZE, cycle, disk, draw, seen, seen_by_vm
@@ -172,6 +173,26 @@ def test_an_image_in_use_stops_none(vm: VM, name: str) -> None:
     assert vm.pool["ci-42/private"].current == 1
     vm.stop()
     assert vm.pool["ci-42/private"].current == 2
+
+
+def test_who_reads_what_has_just_been_committed_is_in_no_one_s_way(pool: Pool) -> None:
+    """As a backup does that is made of the whole VM once the first commit is reported."""
+    one, two = (pool.create_volume(f"ci/{name}", SIZE) for name in ("one", "two"))
+    pool.vm("ci").start()
+    draw(one, b"x")
+    draw(two, b"x")
+    heard = []
+    with ExitStack() as reading:
+
+        def read(sender: Pool, *, volume: Volume, change: object) -> None:
+            heard.append(volume)
+            reading.enter_context(two.export())
+
+        with events.committed.connected_to(read, sender=pool):
+            outcome = pool.vm("ci").stop()
+
+    assert heard == [one, two]
+    assert [change.event for _, change in outcome] == ["commit", "commit"]
 
 
 def test_a_veto_of_one_stop_stops_none(vm: VM) -> None:
