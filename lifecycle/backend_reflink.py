@@ -238,15 +238,16 @@ class ReflinkBackend(ReflinkCloning):
                 opened.drop_tags()
                 return
             config = opened.record.config
-            direct = not config.snapshots and config.rw
-            if direct and opened.take_current(change):
-                yield [opened.directory]
-                return
-            yield from self.begin(pool, opened)
+            direct = not config.snapshots and config.rw and opened.take_current(change)
+            if not direct:
+                yield from self.begin(pool, opened)
             try:
                 yield [opened.directory]
-            except OSError:
-                opened.directory.remove(opened.working)  # it has not started
+            except BaseException:  # it has not started
+                if direct:
+                    opened.give_back()
+                else:
+                    opened.directory.remove(opened.working)
                 raise
 
     def write(self, pool: Pool, *, volume: Volume, change: Change) -> None:

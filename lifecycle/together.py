@@ -8,7 +8,7 @@ wait for the disk together (flushing.py), so many cost hardly more than one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -52,17 +52,13 @@ def start(volumes: Iterable[Volume], *, by: str | None = None) -> Outcome:
         transitions = [planning.plan(volume, Event.START) for volume in wanted]
         for transition in transitions:
             transition.announce()
-        started: list[Transition] = []
-
-        def note(transition: Transition) -> None:
-            started.append(transition)
-            if by is not None:
-                claim(transition.volume, by)
-
         try:
-            _do(transitions, note)
+            _do(transitions)
+            if by is not None:
+                for volume in wanted:
+                    claim(volume, by)
         except BaseException:
-            _take_back(started)
+            _take_back([one for one in transitions if one.has_acted])
             raise
         return outcome_of(transitions)
 
@@ -92,12 +88,12 @@ def run(transitions: Sequence[Transition]) -> Outcome:
     """Announce all, then run all: an objection to one stops all before anything has happened."""
     for transition in transitions:
         transition.announce()
-    _do(transitions, lambda _transition: None)
+    _do(transitions)
     return outcome_of(transitions)
 
 
-def _do(transitions: Sequence[Transition], done: Callable[[Transition], None]) -> None:
-    """Do all that was announced, sharing each wait for the disk, and call `done` with each that is done.
+def _do(transitions: Sequence[Transition]) -> None:
+    """Do all that was announced, sharing each wait for the disk.
 
     Raises:
         LifecycleError: in the end, the first failure of any.
@@ -107,7 +103,6 @@ def _do(transitions: Sequence[Transition], done: Callable[[Transition], None]) -
         for transition, failure in zip(transitions, failures, strict=True):
             if failure is None:
                 transition.run()
-                done(transition)
     for failure in failures:
         if failure is not None:
             raise failure

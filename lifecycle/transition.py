@@ -33,17 +33,18 @@ class Transition:
         event: the event's name.
         facts: the volume as it was found; it answers the rulebook's conditions.
         change: what the signals carry; None until the dest is known.
+        has_acted: whether `act` is over, and `run` only has to complete it.
     """
 
     __slots__ = (
         "_asked",
-        "_has_acted",
         "_reason",
         "_revision",
         "_state",
         "change",
         "event",
         "facts",
+        "has_acted",
         "volume",
     )
 
@@ -66,7 +67,7 @@ class Transition:
         self._revision = revision
         self._reason = reason
         self._asked = asked or {}
-        self._has_acted = False
+        self.has_acted = False
 
     def announce(self) -> None:
         """Check that the event is allowed, and send its `-ing` signal; `run` will not send it again.
@@ -92,7 +93,7 @@ class Transition:
         if self.change is None:
             raise ValueError("a transition is announced before it is done")
         yield from steps(self.volume, self.change)
-        self._has_acted = True
+        self.has_acted = True
 
     def run(self) -> Change:
         """Let the event happen; return what happened.
@@ -122,7 +123,7 @@ class Transition:
     # ------------------------------------------------------------ called back by the machine
 
     def _require_unused(self, _data: EventData | None = None) -> None:
-        if self._has_acted:
+        if self.has_acted:
             return  # it was asked before that; whoever has come since has the image that is there now
         if self.facts.read_only:
             return  # whoever holds the image open shares it, and nothing is pulled away
@@ -149,7 +150,7 @@ class Transition:
         self.change = change
 
     def _act(self, _data: EventData) -> None:
-        if self.change is not None and not self._has_acted:
+        if self.change is not None and not self.has_acted:
             act(self.volume, self.change)
 
     def _report(self, _data: EventData) -> None:

@@ -159,10 +159,14 @@ class VolumeFiles(VolumeImages):
             for key in tags.read(fd):
                 tags.put(fd, key, None)
             self.directory.rename(self.current, self.working)
-            # asked only now, when no one can open it by its old name any more
-            if holders.is_open_elsewhere(fd):
-                self.directory.rename(self.working, self.current)
-                raise InUse(self.volume_id, change.source, change.event, holders.find(fd))
+            try:
+                # asked only now, when no one can open it by its old name any more
+                found = holders.users(fd)
+                if found:
+                    raise InUse(self.volume_id, change.source, change.event, found)
+            except BaseException:
+                self.give_back()
+                raise
         finally:
             os.close(fd)
         return True

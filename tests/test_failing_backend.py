@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from typing import Any
+from unittest import mock
 
 import pytest
 from conftest import create_pool
@@ -12,7 +13,7 @@ from failing import backend_fails
 from listening import Listener
 from mounts import FileSystem
 
-from lifecycle import Change, Pool, State, StorageFailed, Volume, events
+from lifecycle import Change, Pool, State, StorageFailed, Volume, events, holders
 from lifecycle.files import Directory
 
 
@@ -99,3 +100,34 @@ def test_after_a_failure_the_state_is_what_the_files_say(
     assert numbers(volume) == [1]
     assert seen(volume) == disk(b"second")
     assert cycle(volume, b"third!") == 3
+
+
+def eio() -> OSError:
+    return OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("snapshots", [True, False])
+@pytest.mark.parametrize(
+    ("error", "told"), [(eio(), StorageFailed), (KeyboardInterrupt(), KeyboardInterrupt)], ids=repr
+)
+def test_a_start_that_is_not_durable_is_taken_back(
+    pool: Pool, snapshots: bool, error: BaseException, told: type[BaseException]
+) -> None:
+    """None of the VM's has started, whether it has a clone or the current image itself."""
+    volume = pool.create_volume("db/data", SIZE, snapshots=snapshots)
+    other = pool.create_volume("db/log", SIZE)
+    cycle(volume, b"one")
+    with mock.patch.object(Directory, "sync", side_effect=error), pytest.raises(told):
+        pool.vm("db").start()
+    assert (volume.state, other.state) == (State.COMMITTED, State.CREATED)
+    assert seen(volume) == disk(b"one")
+
+
+def test_without_snapshots_it_is_at_rest_if_it_cannot_be_known_who_reads_it(pool: Pool) -> None:
+    volume = pool.create_volume("db/data", SIZE, snapshots=False)
+    with (
+        mock.patch.object(holders, "is_open_elsewhere", side_effect=eio()),
+        pytest.raises(StorageFailed),
+    ):
+        volume.start()
+    assert volume.state is State.CREATED

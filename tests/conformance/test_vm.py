@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from unittest import mock
 
 import pytest
 from disks import SIZE, cycle, disk, draw, seen, seen_by_vm
-from failing import backend_fails
+from failing import backend_fails, no_space
 from holding import by_another_process
 
 from lifecycle import (
@@ -20,6 +21,7 @@ from lifecycle import (
     Vetoed,
     Volume,
     events,
+    together,
 )
 
 Subscribed = Iterator[None]
@@ -137,6 +139,28 @@ def test_if_one_fails_those_before_it_are_released_again(vm: VM, name: str) -> N
     assert states(vm) == AT_REST
     vm.start()
     assert states(vm) == STARTED
+
+
+def test_if_who_started_it_cannot_be_noted_none_has_started(vm: VM) -> None:
+    """As on a full disk, by the first volume."""
+    with (
+        mock.patch.object(vm.pool.backend, "tag", side_effect=no_space()),
+        pytest.raises(StorageFailed),
+    ):
+        together.start(vm.volumes, by="the host")
+
+    assert states(vm) == AT_REST
+    vm.start()
+
+
+def test_an_interrupt_while_the_first_start_is_reported_starts_none(vm: VM) -> None:
+    def interrupt(sender: Pool, *, volume: Volume, change: object) -> None:
+        raise KeyboardInterrupt
+
+    with events.started.connected_to(interrupt, sender=vm.pool), pytest.raises(KeyboardInterrupt):
+        vm.start()
+
+    assert states(vm) == AT_REST
 
 
 def test_what_was_left_over_is_left_over_again_if_another_fails(vm: VM) -> None:
