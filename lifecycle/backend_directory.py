@@ -172,11 +172,7 @@ class DirectoryBackend:
     def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
         """Return who holds the image open, as far as this user may see; that hinders no one."""
         with contextlib.suppress(NoSuchVolume, PermissionError):
-            fd = self._open(volume_id)
-            try:
-                return holders.users(fd)
-            finally:
-                os.close(fd)
+            return holders.users(lambda: self._open(volume_id))
         return ()
 
     def open_image(self, volume_id: str, number: int | None = None) -> int:

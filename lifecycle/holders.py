@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from lifecycle import loop_devices
 from lifecycle.errors import Holder
@@ -41,21 +41,39 @@ def is_open_elsewhere(fd: int) -> bool | None:
     return False
 
 
-def users(fd: int) -> tuple[Holder, ...]:
-    """Return who has the file open besides this descriptor; empty if no one, as far as can be known."""
-    in_use = is_open_elsewhere(fd)
+def users(open_it: Callable[[], int]) -> tuple[Holder, ...]:
+    """Return who has a file open; empty if no one, as far as can be known.
+
+    Whoever asks this has the file open too, and must be in no one's way: so not while /proc is searched, which takes
+    long. And one whom /proc does not know of is asked for again, since that may have been another who asked this.
+
+    Args:
+        open_it: opens the file and returns the descriptor.
+    """
+    in_use, file = _ask(open_it)
     if in_use is False:
         return ()
-    found = find(fd)
-    return found or ((Holder("a process that could not be found"),) if in_use else ())
+    found = find(file)
+    if found or not in_use:
+        return found
+    in_use, _file = _ask(open_it)
+    return (Holder("a process that could not be found"),) if in_use else ()
 
 
-def find(asking: int) -> tuple[Holder, ...]:
-    """Return who holds open the file that this descriptor is open for, as far as this process may see them.
+def _ask(open_it: Callable[[], int]) -> tuple[bool | None, Identity]:
+    """Return what the kernel says, and which file it is."""
+    fd = open_it()
+    try:
+        return is_open_elsewhere(fd), identity(os.fstat(fd))
+    finally:
+        os.close(fd)
 
-    The descriptor itself is left out; other descriptors of this process count.
+
+def find(file: Identity, asking: int | None = None) -> tuple[Holder, ...]:
+    """Return who holds the file open, as far as this process may see them.
+
+    A descriptor of it that is `asking` is left out; other descriptors of this process count.
     """
-    file = identity(os.fstat(asking))
     own = str(os.getpid()), str(asking)
     processes = [
         Holder(_command(pid), int(pid))

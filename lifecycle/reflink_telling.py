@@ -256,10 +256,6 @@ class ReflinkTelling:
 def _users_of(directory: Directory, file: str) -> tuple[Holder, ...] | None:
     """Return who has the file open; None if there is no such file."""
     try:
-        fd = directory.open_file(file)
+        return holders.users(lambda: directory.open_file(file))
     except (FileNotFoundError, ForeignFile):
         return None
-    try:
-        return holders.users(fd)
-    finally:
-        os.close(fd)

@@ -158,17 +158,17 @@ class VolumeFiles(VolumeImages):
             self._make_sealed(fd, change)
             for key in tags.read(fd):
                 tags.put(fd, key, None)
-            self.directory.rename(self.current, self.working)
-            try:
-                # asked only now, when no one can open it by its old name any more
-                found = holders.users(fd)
-                if found:
-                    raise InUse(self.volume_id, change.source, change.event, found)
-            except BaseException:
-                self.give_back()
-                raise
         finally:
             os.close(fd)
+        self.directory.rename(self.current, self.working)
+        try:
+            # asked only now, when no one can open it by its old name any more
+            found = holders.users(self.open_working)
+            if found:
+                raise InUse(self.volume_id, change.source, change.event, found)
+        except BaseException:
+            self.give_back()
+            raise
         return True
 
     def is_written_meanwhile(self) -> bool:

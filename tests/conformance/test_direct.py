@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from unittest import mock
 
 import pytest
 from disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 from holding import by_another_process
 
-from lifecycle import InUse, InvalidConfig, Pool, Refused, State, Volume
+from lifecycle import InUse, InvalidConfig, Pool, Refused, State, Volume, holders
 
 
 @pytest.fixture
@@ -69,6 +71,19 @@ def test_it_does_not_start_while_someone_reads_it(volume: Volume) -> None:
         volume.start()
     assert (volume.state, seen(volume)) == (State.COMMITTED, disk(b"one"))
     volume.start()
+
+
+def test_it_starts_when_someone_has_only_looked(volume: Volume) -> None:
+    with ExitStack() as looking:
+
+        def find(*_: object) -> tuple[()]:
+            looking.close()
+            return ()
+
+        looking.enter_context(volume.export())
+        with mock.patch.object(holders, "find", find):
+            volume.start()
+    assert volume.state is State.STARTED
 
 
 def test_at_rest_it_reverts_as_others_do_and_a_revision_is_never_written_to(volume: Volume) -> None:

@@ -1,12 +1,16 @@
 """An image that someone holds open: what would pull it away is refused, and says who holds it."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from unittest import mock
 
 import pytest
 from disks import SIZE, cycle, disk, draw, seen
 from holding import Hold, by_another_process, by_loop_device, by_this_process
 
-from lifecycle import InUse, Pool, State, Volume
+from lifecycle import InUse, Pool, State, Volume, holders
+from lifecycle.errors import Holder
 
 Act = Callable[[Volume], object]
 
@@ -83,6 +87,41 @@ def test_one_who_holds_it_after_it_was_closed_elsewhere(volume: Volume) -> None:
             pass
         assert volume.in_use_by == (other,)
     assert volume.in_use_by == ()
+
+
+def test_who_looks_for_holders_is_in_no_one_s_way(volume: Volume) -> None:
+    """The VM ends while someone still searches for who has its image open; then it is stopped."""
+    volume.start()
+    draw(volume, b"second")
+    real = holders.find
+    with ExitStack() as vm:
+        vm.enter_context(by_another_process(volume.path))
+
+        def find(*args: Any) -> tuple[Holder, ...]:
+            found = real(*args)
+            vm.close()
+            volume.stop()
+            return found
+
+        with mock.patch.object(holders, "find", find):
+            assert volume.in_use_by != ()
+    assert volume.state is State.COMMITTED
+
+
+def test_one_who_only_looked_does_not_hold_it(volume: Volume) -> None:
+    """To the kernel a look is an opening as any other; it is over before /proc is searched."""
+    volume.start()
+    draw(volume, b"second")
+    with ExitStack() as looking:
+
+        def find(*_: object) -> tuple[()]:
+            looking.close()
+            return ()
+
+        looking.enter_context(by_this_process(volume.path))
+        with mock.patch.object(holders, "find", find):
+            volume.stop()
+    assert volume.state is State.COMMITTED
 
 
 def test_at_rest_it_is_not_removed_while_it_is_read(volume: Volume) -> None:
