@@ -33,9 +33,9 @@ class Retention:
 
     def after_commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Prune the volume, or let `together` do it; a policy that cannot be used prunes nothing."""
-        waiting: list[Volume] | None = getattr(_this_thread, "waiting", None)
-        if waiting is not None:
-            waiting.append(volume)
+        waiting: dict[Volume, bool] = getattr(_this_thread, "waiting", {})
+        if volume in waiting:
+            waiting[volume] = True
             return
         try:
             prune(volume)
@@ -44,23 +44,25 @@ class Retention:
 
 
 _this_thread = threading.local()
-"""`waiting`: the volumes committed within `together`, to be pruned at its end."""
+"""`waiting`: the volumes that `together` is about, and whether each was committed, to be pruned at its end."""
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Prune the volumes that are committed within the block at its end, all waiting for the disk at once.
+def together(volumes: Iterable[Volume]) -> Iterator[None]:
+    """Prune those of these volumes that are committed within the block at its end, waiting for the disk at once.
 
-    What cannot be pruned is logged; the commits stand.
+    Others, which a subscriber commits meanwhile, are pruned at once: at the end no one holds their VMs' locks. What
+    cannot be pruned is logged; the commits stand.
     """
-    waiting: list[Volume] = []
+    around: dict[Volume, bool] = getattr(_this_thread, "waiting", {})
+    waiting = dict.fromkeys(volumes, False)
     _this_thread.waiting = waiting
     try:
         yield
     finally:
-        del _this_thread.waiting
+        _this_thread.waiting = around
         announced = []
-        for volume in waiting:
+        for volume in (one for one, was_committed in waiting.items() if was_committed):
             try:
                 announced += [(volume, change) for change in _announced(volume)[1]]
             except Exception:

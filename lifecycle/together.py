@@ -99,7 +99,7 @@ def _do(transitions: Sequence[Transition]) -> None:
         LifecycleError: in the end, the first failure of any.
     """
     failures = flushing.take_all([transition.act() for transition in transitions])
-    with precaching.together(), retention.together():
+    with precaching.together(), retention.together(one.volume for one in transitions):
         for transition, failure in zip(transitions, failures, strict=True):
             if failure is None:
                 transition.run()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from conftest import create_pool
-from disks import SIZE, cycle, disk, numbers, seen
+from disks import SIZE, cycle, disk, draw, numbers, seen
 from mounts import FileSystem
 
 from lifecycle import Change, Pool, Refused, State, Volume, events
@@ -87,3 +87,30 @@ def test_a_subscriber_may_act_on_another_volume(pool: Pool, volume: Volume) -> N
     volume.start()
 
     assert {one.state for one in pool.volumes()} == {State.STARTED}
+
+
+@pytest.mark.parametrize("whole_vm", [False, True])
+def test_a_subscriber_stops_another_vm_while_volumes_stop_together(
+    pool: Pool, whole_vm: bool
+) -> None:
+    """What it commits is pruned while that VM is locked, and before the stop of it is over."""
+    one, two, other = (
+        pool.create_volume(name, SIZE, keep="last 1") for name in ("ci/one", "ci/two", "db/data")
+    )
+    for volume in (one, two, other):
+        cycle(volume, b"first")
+        cycle(volume, b"second")
+        volume.start()
+        draw(volume, b"third")
+
+    left = []
+
+    def stop_it(sender: Pool, *, volume: Volume, change: Change) -> None:
+        if volume == one:
+            pool.vm("db").stop() if whole_vm else other.stop()
+            left.append(numbers(other))
+
+    with events.committed.connected_to(stop_it, sender=pool):
+        pool.vm("ci").stop()
+    assert left == [[2]]
+    assert [numbers(volume) for volume in (one, two, other)] == [[2]] * 3
