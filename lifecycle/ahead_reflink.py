@@ -94,10 +94,11 @@ def _make_one(backend: ReflinkBackend, volume_id: str, origin: int) -> bool:
         where = _missing(backend, opened)
         if where is None or not _is_current(opened, origin):
             return False
-        with opened.draft() as draft:
+        with contextlib.ExitStack() as making:
+            draft = making.enter_context(opened.draft())
             if not _fill(backend, opened, origin, draft, where):
                 return False
-            return _publish(backend, volume_id, origin, draft, where)
+            return _publish(backend, volume_id, origin, draft, where, making)
 
 
 def _fill(
@@ -121,10 +122,19 @@ def _fill(
 
 
 def _publish(
-    backend: ReflinkBackend, volume_id: str, origin: int, draft: Draft, where: str
+    backend: ReflinkBackend,
+    volume_id: str,
+    origin: int,
+    draft: Draft,
+    where: str,
+    making: contextlib.ExitStack,
 ) -> bool:
-    """Give the image its name, if what it was made from is still current and no one was quicker."""
-    with backend.lock(volume_id.rpartition("/")[0]), backend.opened(volume_id) as opened:
+    """Give the image its name, if what it was made from is still current and no one was quicker.
+
+    What is open for its making is closed before the lock is given up: who takes the image has it alone.
+    """
+    vm = volume_id.rpartition("/")[0]
+    with backend.lock(vm), making.pop_all(), backend.opened(volume_id) as opened:
         if not _is_current(opened, origin) or _missing(backend, opened) != where:
             return False
         if where == READY:

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -297,6 +298,25 @@ def test_it_holds_no_one_up(volume: Volume) -> None:
     with by_another_process(f"{volume.pool.path}/ci/root.img", name=precaching.WORKER):
         assert volume.in_use_by == ()
         volume.remove()
+
+
+def test_a_vm_that_starts_as_soon_as_it_is_made_can_be_stopped(volume: Volume) -> None:
+    """Its process, of the lowest priority, may rest for long after it has given up the lock."""
+    real = volume.pool.backend.lock
+    held_by = []
+
+    @contextmanager
+    def lock(vm: str, **options: Any) -> Iterator[None]:
+        with real(vm, **options):
+            yield
+        if not held_by:
+            held_by.append(None)
+            volume.start()
+            held_by.append(volume.in_use_by)
+
+    with mock.patch.object(volume.pool.backend, "lock", lock):
+        assert make(volume) == 1
+    assert held_by == [None, ()]
 
 
 def test_under_that_name_no_one_gets_at_a_working_image(volume: Volume) -> None:
