@@ -2,8 +2,9 @@
 
 A volume's next working image is `NAME-precache.img`; those waiting for the disposables that begin from it are
 `.ready/NAME.….img` beside it. Each bears the number of the image it was made from as its modification time, as every
-unwritten working image does. Whatever makes another image current drops them first, under the VM's lock; so one that
-is fresh by number and size is what it seems.
+unwritten working image does, and as its access time the modification time of that image: its seal, with the moment it
+was made. Whatever makes another image current drops them first, under the VM's lock. Where someone has put another in
+its place, as from a backup, the number may be the same, but not the time; and one that was read is of no use any more.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ READY = ".ready"
 """The directory, within a VM's, of the images that wait for disposables."""
 
 
-def is_fresh(status: os.stat_result, number: int, size: int) -> bool:
-    """Tell whether this is an unwritten image of so many bytes, made from the image of that number."""
+def is_fresh(status: os.stat_result, number: int, origin: os.stat_result) -> bool:
+    """Tell whether this is an unwritten image that was made from the origin, which has that number."""
     return (
         stat.S_ISREG(status.st_mode)
         and status.st_nlink == 1
-        and (status.st_mtime_ns, status.st_size) == (number, size)
+        and (status.st_mtime_ns, status.st_atime_ns, status.st_size)
+        == (number, origin.st_mtime_ns, origin.st_size)
     )
 
 
@@ -38,7 +40,7 @@ def has_precache(opened: VolumeImages) -> bool:
         status is not None
         and current is not None
         and number is not None
-        and is_fresh(status, number, current.st_size)
+        and is_fresh(status, number, current)
     )
 
 
@@ -56,15 +58,20 @@ def take_precache(opened: VolumeImages, mode: int) -> bool:
     return True
 
 
-def fresh_ready(directory: Directory, name: str, number: int, size: int) -> list[str]:
+def fresh_ready(directory: Directory, name: str, number: int, origin: os.stat_result) -> list[str]:
     """Return the files in a `.ready` that wait for disposables of this volume, and are fresh."""
     found = [entry.name for entry in directory.entries() if _is_of(entry.name, name)]
     statuses = ((file, directory.stat(file)) for file in found)
-    return [file for file, status in statuses if status and is_fresh(status, number, size)]
+    return [file for file, status in statuses if status and is_fresh(status, number, origin)]
 
 
 def claim_ready(
-    there: Directory, name: str, number: int, size: int, here: Directory, working: str
+    there: Directory,
+    name: str,
+    number: int,
+    origin: os.stat_result,
+    here: Directory,
+    working: str,
 ) -> str | None:
     """Take one image that waits, out of its source's VM, to a temporary name in a disposable's.
 
@@ -72,7 +79,7 @@ def claim_ready(
         there: the source's VM's directory.
         name: the source's NAME.
         number: of the image that the disposable begins from.
-        size: bytes of it.
+        origin: that image.
         here: the disposable's VM's directory.
         working: the name that the image is to get in the end.
 
@@ -84,7 +91,7 @@ def claim_ready(
     except FileNotFoundError:
         return None
     with waiting:
-        for file in fresh_ready(waiting, name, number, size):
+        for file in fresh_ready(waiting, name, number, origin):
             claimed = temporary_name(working)
             try:
                 waiting.move(file, here, claimed)

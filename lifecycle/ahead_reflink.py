@@ -85,7 +85,7 @@ def _waiting(opened: VolumeFiles) -> int:
     if not opened.evidence.ready or current is None or number is None:
         return 0
     with opened.directory.child(READY) as directory:
-        return len(ahead_files.fresh_ready(directory, opened.name, number, current.st_size))
+        return len(ahead_files.fresh_ready(directory, opened.name, number, current))
 
 
 def _make_one(backend: ReflinkBackend, volume_id: str, origin: int) -> bool:
@@ -116,7 +116,7 @@ def _fill(
     elif not shared:
         return False
     files.set_mode(draft.fd, files.FILE_MODE)
-    files.set_time(draft.fd, opened.view.current or 0)
+    files.set_time(draft.fd, opened.view.current or 0, os.fstat(origin).st_mtime_ns)
     files.sync_content(draft.fd)
     return True
 

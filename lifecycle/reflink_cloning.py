@@ -60,10 +60,9 @@ class ReflinkCloning(ReflinkTelling):
         source = opened.record.config.source
         if source is not None:
             vm, name = names.split_id(source)
-            size = os.fstat(origin).st_size
             with self.directory(vm) as there:
                 claimed = ahead_files.claim_ready(
-                    there, name, number, size, opened.directory, opened.working
+                    there, name, number, os.fstat(origin), opened.directory, opened.working
                 )
             if claimed is not None:
                 return opened.directory.reopened(claimed)

@@ -116,7 +116,7 @@ def test_what_makes_another_image_current_drops_it_and_has_it_made_anew(
 
 
 def stale_by_number(volume: Volume) -> None:
-    os.utime(precache(volume), ns=(7, 7))
+    os.utime(precache(volume), ns=(precache(volume).stat().st_atime_ns, 7))
 
 
 def stale_by_a_write(volume: Volume) -> None:
@@ -125,7 +125,7 @@ def stale_by_a_write(volume: Volume) -> None:
 
 def stale_by_size(volume: Volume) -> None:
     os.truncate(precache(volume), 512)
-    os.utime(precache(volume), ns=(1, 1))
+    os.utime(precache(volume), ns=(precache(volume).stat().st_atime_ns, 1))
 
 
 def with_another_name(volume: Volume) -> None:
@@ -145,6 +145,31 @@ def test_what_is_not_fresh_is_not_taken(volume: Volume, spoil: Callable[[Volume]
     spoil(volume)
     volume.start()
     assert (volume.state, seen_by_vm(volume)) == (State.STARTED, disk(b"one"))
+
+
+def written_over(image: Path) -> None:
+    image.write_bytes(disk(b"restored"))
+
+
+def replaced(image: Path) -> None:
+    """By that of another line of the volume's life, sealed with the same number at another time."""
+    written_over(image.with_name("new"))
+    os.utime(image.with_name("new"), ns=(10**9 + 1, 10**9 + 1))
+    os.rename(image.with_name("new"), image)
+
+
+@pytest.mark.parametrize("restore", [written_over, replaced])
+def test_what_was_made_of_another_image_of_that_number_is_not_taken(
+    volume: Volume, pool: Pool, restore: Callable[[Path], None]
+) -> None:
+    volume.configure(ready=1)
+    job = pool.create_volume("job/root", source=volume)
+    assert make(volume) == 2
+    restore(Path(pool.path, "ci/root.img"))
+    assert volume.current == 1
+    for one in (volume, job):
+        one.start()
+        assert (one.state, seen_by_vm(one)) == (State.STARTED, disk(b"restored"))
 
 
 def test_of_a_removed_volume_nothing_is_left_for_the_next_of_its_name(volume: Volume) -> None:
