@@ -7,6 +7,7 @@ makes its own working image. It is ahead_worker.py.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -14,11 +15,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lifecycle import events
+from lifecycle.errors import LifecycleError
 
 if TYPE_CHECKING:
     from lifecycle.change import Change
     from lifecycle.pool import Pool
     from lifecycle.volume import Volume
+
+log = logging.getLogger("lifecycle.precaching")
 
 WORKER = "lifecycle-ahead"
 """What such a process is called; one that reads a current image is in no one's way."""
@@ -44,28 +48,39 @@ class Precaching:
         self.see_to(pool, volume.id)
 
     def see_to(self, pool: Pool, volume_id: str) -> None:
-        """Begin, if there is something to be made."""
-        wanting = pool.backend.wants_ahead(volume_id)
-        if wanting is None:
-            return
-        waiting: dict[str, list[str]] | None = getattr(_this_thread, "waiting", None)
-        if waiting is None:
-            begin(pool.path, wanting)
-        else:
-            waiting.setdefault(pool.path, []).append(wanting)
+        """Begin, if there is something to be made; what goes wrong is logged, for a start can do without."""
+        with _logged(volume_id):
+            wanting = pool.backend.wants_ahead(volume_id)
+            if wanting is None:
+                return
+            waiting: dict[str, list[str]] | None = getattr(_this_thread, "waiting", None)
+            if waiting is None:
+                begin(pool.path, wanting)
+            else:
+                waiting.setdefault(pool.path, []).append(wanting)
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
     """Let one process make ahead all that is wanted within the block."""
+    around: dict[str, list[str]] | None = getattr(_this_thread, "waiting", None)
     waiting: dict[str, list[str]] = {}
     _this_thread.waiting = waiting
     try:
         yield
     finally:
-        del _this_thread.waiting
+        _this_thread.waiting = around
         for path, wanting in waiting.items():
-            begin(path, *dict.fromkeys(wanting))
+            with _logged(path):
+                begin(path, *dict.fromkeys(wanting))
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (LifecycleError, OSError) as error:
+        log.warning("%s: nothing is made ahead: %s", what, error)
 
 
 _this_thread = threading.local()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from lifecycle import (
     State,
     Volume,
     ahead_reflink,
+    events,
     extents,
     files,
     precaching,
@@ -271,6 +273,36 @@ def test_of_many_at_once_all_is_made_by_one_process(
     assert begun == [(pool.path, *(one.id for one in volumes))]
     subprocess.run([sys.executable, "-m", "lifecycle.ahead_worker", *begun[0]], check=True)
     assert all(precache(one).exists() for one in volumes)
+
+
+def test_what_asks_for_it_is_done_though_the_process_cannot_be_started(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failure = OSError(errno.EAGAIN, "no more processes")
+    monkeypatch.setattr(precaching, "begin", mock.Mock(side_effect=failure))
+    assert volume.configure(keep="last 3").keep == "last 3"
+    assert "ci/root: nothing is made ahead" in caplog.text
+    volume.pool.vm("ci").start()
+    volume.pool.vm("ci").stop()
+    assert volume.state is State.COMMITTED
+
+
+def test_of_what_a_subscriber_stops_meanwhile_it_is_made_too(
+    pool: Pool, volume: Volume, ahead: list[str]
+) -> None:
+    other = pool.create_volume("db/data", SIZE)
+    other.configure(precache="always")
+
+    def cycle_other(sender: Pool, *, volume: Volume, change: object) -> None:
+        if volume.id == "ci/root":
+            pool.vm("db").start()
+            pool.vm("db").stop()
+
+    pool.vm("ci").start()
+    ahead.clear()
+    with events.released.connected_to(cycle_other, sender=pool):
+        pool.vm("ci").stop()
+    assert set(ahead) == {"ci/root", "db/data"}
 
 
 def test_a_start_that_comes_while_it_is_made_clones_for_itself(volume: Volume) -> None:
