@@ -329,8 +329,12 @@ class Pool:
         """Remove what crashes left behind in the VM and no one needs.
 
         Raises:
-            Locked: another process did not finish in time. OSError: something could not be removed.
+            Locked: another process did not finish in time. StorageFailed: something could not be removed.
+            Refused: this thread is changing one of its volumes: a subscriber called back.
         """
+        for identity, volume_id in getattr(_this_thread, "changing", ()):
+            if identity == self.identity and names.split_id(volume_id)[0] == vm:
+                self._refuse_reentry(Volume(self, volume_id))
         with storage(vm, "tidy"), self.locked(vm):
             self.backend.tidy(vm)
 

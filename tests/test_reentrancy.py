@@ -114,3 +114,16 @@ def test_a_subscriber_stops_another_vm_while_volumes_stop_together(
         pool.vm("ci").stop()
     assert left == [[2]]
     assert [numbers(volume) for volume in (one, two, other)] == [[2]] * 3
+
+
+def test_a_subscriber_does_not_tidy_what_is_being_made(pool: Pool) -> None:
+    """It would remove the empty directory of a VM to be, and what is half done of the others."""
+
+    def tidy(sender: Pool, *, volume: Volume, change: Change) -> None:
+        with pytest.raises(Refused, match="in the middle of"):
+            pool.tidy(volume.vm)
+        pool.recover(volume.vm)
+
+    with events.creating.connected_to(tidy, sender=pool):
+        volume = pool.create_volume("ci/root", SIZE)
+    assert volume.state is State.CREATED
