@@ -92,7 +92,8 @@ def begin(path: str, *volume_ids: str) -> int:
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
     pid = os.posix_spawn(
         sys.executable,
-        [sys.executable, "-m", "lifecycle.ahead_worker", path, *volume_ids],
+        # -P: nothing is loaded from the directory that the caller happens to be in
+        [sys.executable, "-P", "-m", "lifecycle.ahead_worker", path, *volume_ids],
         os.environ,
         file_actions=null,
         setsid=True,

@@ -258,6 +258,21 @@ def test_the_process_is_detached(volume: Volume, monkeypatch: pytest.MonkeyPatch
     assert precache(volume).exists()
 
 
+def test_the_process_loads_nothing_from_where_its_caller_happens_to_be(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As of root in a directory that is another user's."""
+    (tmp_path / "lifecycle").mkdir()
+    (tmp_path / "lifecycle/__init__.py").write_text("")
+    (tmp_path / "lifecycle/ahead_worker.py").write_text(f"open({str(tmp_path / 'seen')!r}, 'w')")
+    monkeypatch.undo()  # the real one
+    monkeypatch.setattr(threading, "Thread", mock.Mock())  # the test waits for it itself
+    monkeypatch.chdir(tmp_path)
+    os.waitpid(precaching.begin(volume.pool.path, volume.id), 0)
+    assert not (tmp_path / "seen").exists()
+    assert precache(volume).exists()
+
+
 def test_of_many_at_once_all_is_made_by_one_process(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
