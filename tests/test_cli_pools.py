@@ -11,7 +11,7 @@ from command_line import Call
 from disks import cycle
 from mounts import FileSystem
 
-from lifecycle import Pool, cli, known_pools
+from lifecycle import Pool, known_pools, session
 
 pytest_plugins = ["command_line"]
 
@@ -48,7 +48,7 @@ def test_without_a_word_the_pool_is_in_the_users_place(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    assert cli.default_pool() == expected
+    assert session.default_pool() == expected
 
 
 def test_the_default_place_is_used(
@@ -56,7 +56,7 @@ def test_the_default_place_is_used(
 ) -> None:
     place = xfs.new_directory()
     monkeypatch.delenv("LIFECYCLE_POOL", raising=False)
-    monkeypatch.setattr(cli, "default_pool", lambda: str(place / "lifecycle"))
+    monkeypatch.setattr(session, "default_pool", lambda: str(place / "lifecycle"))
     call("init")
     assert call("pool", "--json").document["path"] == str(place / "lifecycle")
 

@@ -421,7 +421,7 @@ def pools(xfs: FileSystem, monkeypatch: pytest.MonkeyPatch) -> list[Pool]:
     found = [Pool.create(xfs.new_directory(), keep="all") for _ in range(4)]
     known_pools.enter(found[0].path, "alpha")
     known_pools.enter(found[1].path, "beta")
-    monkeypatch.setattr("lifecycle.cli.default_pool", lambda: found[3].path)
+    monkeypatch.setattr("lifecycle.session.default_pool", lambda: found[3].path)
     return found
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from lifecycle import documents
-from lifecycle.cli import FAILED, Session, command
+from lifecycle.calling import FAILED
+from lifecycle.cli import command
 from lifecycle.commands.pools import let_be_known
 from lifecycle.documents import Document
+from lifecycle.session import Session
 
 if TYPE_CHECKING:
     from lifecycle.adopting_xml import Said

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from lifecycle.cli import Session, command, volume_argument
+from lifecycle.cli import command, volume_argument
 from lifecycle.hosts import attaching
+from lifecycle.session import Session
 
 LOOP = "loop"
 

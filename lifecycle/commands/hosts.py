@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
-from lifecycle.cli import FAILED, Session, command
+from lifecycle.calling import FAILED
+from lifecycle.cli import command
 from lifecycle.hosts import installing
+from lifecycle.session import Session
 
 _NAME = click.argument("name", metavar="HOST", type=click.Choice(list(installing.HOSTS)))
 _ROOT = click.option(

@@ -8,24 +8,16 @@ from typing import NamedTuple
 
 import click
 
-from lifecycle import documents, together
-from lifecycle.change import Change
-from lifecycle.cli import (
-    FAILED,
-    Session,
-    all_pools_option,
-    command,
-    complete,
-    every_pool,
-    targets_argument,
-    volume_argument,
-)
+from lifecycle import documents
+from lifecycle.calling import FAILED
+from lifecycle.cli import all_pools_option, command, complete, targets_argument, volume_argument
+from lifecycle.commands import start_stop
+from lifecycle.commands.start_stop import line, say
 from lifecycle.ending import Ending, end
 from lifecycle.errors import LifecycleError
-from lifecycle.states import Event
+from lifecycle.session import Session, every_pool
 from lifecycle.together import Outcome
 from lifecycle.vm import VM
-from lifecycle.volume import Volume
 
 _SERVICE_RESULT = "service-result"
 _NOTHING_TO_RECOVER = "nothing to recover"
@@ -38,7 +30,7 @@ def start_command(session: Session, targets: tuple[str, ...]) -> None:
 
     All of them start, of whatever pools, or none does.
     """
-    _say(session, together.start(session.volumes(targets)))
+    start_stop.start(session, targets)
 
 
 @command("stop", short_help="Keep or throw away what the VMs wrote.")
@@ -63,14 +55,7 @@ def stop_command(
             raise click.UsageError("--discard says how it ended; with --ending, say `discarded`.")
         _end(session, targets, how)
         return
-    outcome: Outcome = []
-    for target in session.targets(targets):
-        outcome += (
-            target.stop(discard=discard)
-            if isinstance(target, VM)
-            else [(target, target.stop(discard=discard))]
-        )
-    _say(session, outcome)
+    start_stop.stop(session, targets, discard=discard)
 
 
 @command("checkpoint", short_help="Keep what running VMs have written by now.")
@@ -85,7 +70,7 @@ def checkpoint_command(session: Session, targets: tuple[str, ...]) -> None:
         outcome += (
             target.checkpoint() if isinstance(target, VM) else [(target, target.checkpoint())]
         )
-    _say(session, outcome)
+    say(session, outcome)
 
 
 @command("revert", short_help="Take a volume back.")
@@ -102,7 +87,7 @@ def revert_command(session: Session, volume_id: str, to: str | None) -> None:
             raise click.UsageError(f"--to is a revision's number or `empty`, not {to!r}.")
         number = 0 if to == "empty" else int(to)
     volume = session.volume(volume_id)
-    _say(session, [(volume, volume.revert(number))], single=True)
+    say(session, [(volume, volume.revert(number))], single=True)
 
 
 @command("run", short_help="Run a command with a VM's volumes started.")
@@ -153,7 +138,7 @@ def run_command(
     for one in ended:
         if one.error is None:
             _tell_line(
-                _line(one.volume, one.change) if one.change else f"{one.volume.id}: {one.text}"
+                line(one.volume, one.change) if one.change else f"{one.volume.id}: {one.text}"
             )
     for one in ended:
         if one.error is not None:
@@ -233,37 +218,8 @@ def _say_done(session: Session, done: Sequence[_Done], nothing: str) -> None:
 def _tell(outcome: Outcome) -> None:
     """Say on stderr what was done; standard output is the command's."""
     for volume, change in outcome:
-        _tell_line(_line(volume, change))
+        _tell_line(line(volume, change))
 
 
 def _tell_line(text: str) -> None:
     click.echo(f"lifecycle: {text}", err=True)
-
-
-def _say(session: Session, outcome: Outcome, *, single: bool = False) -> None:
-    found = [documents.of_volume(volume) for volume, _change in outcome]
-    session.say(
-        found[0] if single else found, *(_line(volume, change) for volume, change in outcome)
-    )
-
-
-def _line(volume: Volume, change: Change) -> str:
-    """Say in a line what happened to a volume."""
-    return f"{volume.id}: {_WORDS[Event(change.event)](volume, change)}"
-
-
-def _reverted(_volume: Volume, change: Change) -> str:
-    if change.revision is None:
-        return "reverted: what was written is thrown away"
-    return f"reverted to {change.revision}{' (empty)' if change.revision == 0 else ''}"
-
-
-_WORDS = {
-    Event.START: lambda volume, _change: f"started, at {volume.path}",
-    Event.RELEASE: lambda _volume, change: (
-        f"released: nothing was written; {change.dest} as before"
-    ),
-    Event.COMMIT: lambda _volume, change: f"committed as {change.revision}",
-    Event.CHECKPOINT: lambda _volume, change: f"checkpoint kept as revision {change.revision}",
-    Event.REVERT: _reverted,
-}

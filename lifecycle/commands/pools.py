@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from lifecycle import documents
-from lifecycle.cli import FAILED, Session, command, complete, targets_argument, watched
+from lifecycle.calling import FAILED
+from lifecycle.cli import command, complete, targets_argument
 from lifecycle.errors import InvalidName
+from lifecycle.session import Session
 from lifecycle.sizes import format_size
 
 _REFLINKS = {
@@ -60,7 +62,7 @@ def init_command(
         setup_check=not no_setup_check,
     )
     let_be_known(pool.path, name)
-    document = documents.of_pool(watched(pool))
+    document = documents.of_pool(session.watched(pool))
     session.say(document, f"{pool.path} is a pool now: {_summary(document)}")
 
 

@@ -8,17 +8,11 @@ from typing import Any
 import click
 
 from lifecycle import documents
-from lifecycle.cli import (
-    FAILED,
-    Session,
-    all_pools_option,
-    command,
-    every_pool,
-    targets_argument,
-    volume_argument,
-)
+from lifecycle.calling import FAILED
+from lifecycle.cli import all_pools_option, command, targets_argument, volume_argument
 from lifecycle.errors import LifecycleError
 from lifecycle.policies import Plan
+from lifecycle.session import Session, every_pool
 from lifecycle.volume import Volume
 
 _NUMBER = click.argument("number", metavar="N", type=click.IntRange(min=0))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from lifecycle import documents
-from lifecycle.cli import Session, command, complete, targets_argument, volume_argument
+from lifecycle.cli import command, complete, targets_argument, volume_argument
 from lifecycle.errors import LifecycleError, NotContent
+from lifecycle.session import Session
 from lifecycle.sizes import format_size
 from lifecycle.vm import VM
 

@@ -1,0 +1,230 @@
+"""One call of a command: its pool, what its addresses mean, and the way to print what it has to say.
+
+It knows nothing of how the command line was read, so that what a host calls at each start and stop of a VM need not
+load what reads all of it (entry.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+
+from lifecycle.errors import LifecycleError, NoSuchPool, NoSuchVolume
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
+    from lifecycle.pool import Pool
+    from lifecycle.vm import VM
+    from lifecycle.volume import Volume
+
+
+class WrongUsage(LifecycleError):
+    """The command was not called as it can be; said together with where its help is."""
+
+
+class CannotOpen(LifecycleError):
+    """The pool could not be opened, for the reason given."""
+
+
+class Session:
+    """One call of a command.
+
+    Volumes and VMs are named by addresses: `VM/NAME` and `VM` in the session's pool, `POOL:VM/NAME` and `POOL:VM` in a
+    pool that this machine knows by a name.
+
+    Attributes:
+        as_json: whether to print one JSON document instead of text for people.
+    """
+
+    def __init__(self, given: str | None, *, as_json: bool) -> None:
+        """Begin; `given` is the session's pool, a directory or a known name, by default the usual one."""
+        self._given = given or default_pool()
+        self._pools: dict[str, Pool] = {}
+        self.as_json = as_json
+        self.exit_status = 0
+        self._at_the_end = contextlib.ExitStack()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._at_the_end.close()
+
+    @functools.cached_property
+    def path(self) -> str:
+        """The pool's directory."""
+        if "/" in self._given:
+            return self._given
+        known = _known_pools().get(self._given)
+        if known is None or os.path.realpath(known) == os.path.realpath(self._given):
+            return self._given
+        if any(os.path.lexists(f"{self._given}/{file}") for file in ("pool.toml", "pool.xfs")):
+            raise WrongUsage(
+                f"{self._given} is the pool known by that name, {known}, and a directory here:"
+                f" write {known}, or ./{self._given}."
+            )
+        return known
+
+    @property
+    def pool(self) -> Pool:
+        """The pool, opened."""
+        return self._opened(self.path)
+
+    def _opened(self, path: str) -> Pool:
+        from lifecycle.pool import Pool  # noqa: PLC0415 - not needed by --help
+
+        real = os.path.realpath(path)
+        if real not in self._pools:
+            try:
+                self._pools[real] = self.watched(Pool.open(path))
+            except LifecycleError as error:
+                raise CannotOpen(str(error)) from error
+        return self._pools[real]
+
+    def watched(self, pool: Pool) -> Pool:
+        """Return the pool, with its copies shown as progress bars if someone is watching."""
+        if sys.stderr is not None and sys.stderr.isatty():
+            from lifecycle.terminal import Bars  # noqa: PLC0415 - only here
+
+            bars = Bars()
+            pool.on_progress = bars.update
+            self._at_the_end.callback(bars.close)
+        return pool
+
+    def located(self, address: str, *, new: bool = False) -> tuple[Pool, str]:
+        """Return the pool that an address speaks of, and the id or the VM's name in it.
+
+        Args:
+            address: the address.
+            new: whether there need not be such a volume; a name of a VM can hold a colon.
+
+        Raises:
+            NoSuchPool: no pool is known by that name.
+        """
+        name, colon, rest = address.partition(":")
+        if not colon or "/" in name:
+            return self.pool, address
+        known = _known_pools()
+        is_here = os.path.lexists(os.path.join(self.path, address.partition("/")[0]))
+        if name in known and is_here:
+            raise WrongUsage(
+                f"{address} is {rest} of the pool {name}, and of {self.path} it is a VM too:"
+                f" write {rest} with --pool {name}, or the VM's name behind its own pool's."
+            )
+        if name in known:
+            return self._opened(known[name]), rest
+        if is_here or new:
+            return self.pool, address
+        raise NoSuchPool(name, known)
+
+    def volume(self, address: str) -> Volume:
+        """Return the volume of this address.
+
+        Raises:
+            NoSuchVolume, NoSuchPool, InvalidName: there is none.
+        """
+        pool, volume_id = self.located(address)
+        return pool[volume_id]
+
+    def vm(self, address: str) -> VM:
+        """Return the VM of this address.
+
+        Raises:
+            NoSuchPool, InvalidName: there can be none.
+        """
+        pool, name = self.located(address)
+        return pool.vm(name)
+
+    def targets(self, addresses: Sequence[str]) -> list[Volume | VM]:
+        """Return the volumes and VMs of these addresses.
+
+        Raises:
+            NoSuchVolume, NoSuchPool, InvalidName: there is none of one of them.
+        """
+        return [self._target(address.rstrip("/")) for address in addresses]
+
+    def _target(self, address: str) -> Volume | VM:
+        pool, name = self.located(address)
+        if "/" in name and name in pool:
+            return pool[name]
+        vm = pool.vm(name)
+        if not vm.volumes:
+            raise NoSuchVolume(name, pool.path)
+        return vm
+
+    def volumes(self, addresses: Sequence[str]) -> list[Volume]:
+        """Return the volumes of these addresses, those of VMs one by one; all of the pool's for no addresses."""
+        if not addresses:
+            return self.pool.volumes()
+        found = [getattr(one, "volumes", [one]) for one in self.targets(addresses)]
+        return list(dict.fromkeys(volume for several in found for volume in several))
+
+    def vms(self, addresses: Sequence[str]) -> dict[Pool, list[str]]:
+        """Return the names of the VMs that these addresses speak of, by pool; for none the pool, without a name."""
+        if not addresses:
+            return {self.pool: []}
+        found: dict[Pool, set[str]] = {}
+        for volume in self.volumes(addresses):
+            found.setdefault(volume.pool, set()).add(volume.vm)
+        return {pool: sorted(vms) for pool, vms in found.items()}
+
+    def say_each(self, found: Iterable[Any]) -> None:
+        """Print documents as one JSON array, a line each, as they come: there may be very many."""
+        import json  # noqa: PLC0415 - only here
+
+        print_line("[", end="")
+        comma = ""
+        for document in found:
+            print_line(f"{comma}\n{json.dumps(document, ensure_ascii=False)}", end="")
+            comma = ","
+        print_line("\n]")
+
+    def say(self, document: Any, *lines: str) -> None:
+        """Print the document as JSON, or the lines for people."""
+        if self.as_json:
+            import json  # noqa: PLC0415 - only here
+
+            print_line(json.dumps(document, indent=2, ensure_ascii=False))
+        else:
+            for line in lines:
+                print_line(line)
+
+
+def _known_pools() -> dict[str, str]:
+    """Return the directories of the pools that this machine knows, by name."""
+    from lifecycle import known_pools  # noqa: PLC0415 - not needed where a path says it
+
+    return {one.name: one.path for one in known_pools.known()}
+
+
+def default_pool() -> str:
+    """Return where the pool is if nothing is said."""
+    if os.geteuid() == 0:
+        return "/var/lib/lifecycle"
+    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(home, "lifecycle")
+
+
+def every_pool(session: Session) -> Iterator[tuple[str, Session]]:
+    """Yield a session for each pool that this machine knows, and for the one at the default place, by its name."""
+    from lifecycle import known_pools  # noqa: PLC0415 - only here
+
+    found = [(one.name, one.path) for one in known_pools.known()]
+    usual = default_pool()
+    if os.path.isdir(usual) and known_pools.name_of(usual) is None:
+        found.append((usual, usual))
+    for name, path in found:
+        yield name, Session(path, as_json=session.as_json)
+
+
+def print_line(text: str, *, end: str = "\n", on_stderr: bool = False) -> None:
+    """Print a line at once; nowhere if the stream was closed before the process began."""
+    stream = sys.stderr if on_stderr else sys.stdout
+    if stream is not None:
+        stream.write(f"{text}{end}")
+        stream.flush()
