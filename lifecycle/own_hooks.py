@@ -12,7 +12,6 @@ tells the two apart.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import re
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lifecycle.hooks")
 
-_NAME = re.compile(rf"((?:pre|post)-(?:any|{'|'.join(events.EVENTS)})|failed)(?:-.*)?", re.DOTALL)
-_MEANT_AS_ONE = re.compile(r"(?:pre|post|failed)\b")
+_NAME = rf"(?s)((?:pre|post)-(?:any|{'|'.join(events.EVENTS)})|failed)(?:-.*)?"
+_MEANT_AS_ONE = r"(?:pre|post|failed)\b"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -79,6 +78,7 @@ class OwnHooks:
         ]
         if not found:
             return
+        import dataclasses  # noqa: PLC0415 - seldom needed
         import json  # noqa: PLC0415 - seldom needed
 
         from lifecycle import hook_process  # noqa: PLC0415 - seldom needed
@@ -108,9 +108,9 @@ class OwnHooks:
             self._warn("no hook in %s is run: %s", directory, error.strerror)
             return
         for name in found:
-            match = _NAME.fullmatch(name)
+            match = re.fullmatch(_NAME, name)
             if match is None:
-                if _MEANT_AS_ONE.match(name):
+                if re.match(_MEANT_AS_ONE, name):
                     self._warn("%s/%s is not run: that is no hook's name", directory, name)
             elif match[1] in moments and not name.endswith("~"):
                 objection = objection_to(directory) or objection_to(

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from lifecycle import names, policies, retention
+from lifecycle import names
 from lifecycle.errors import Locked, Refused, Vetoed
 from lifecycle.sizes import format_size
 from lifecycle.states import Event
@@ -58,6 +58,8 @@ def make(pool: Pool) -> list[tuple[str, int]]:
     """
     if not pool.config.prune_for_reserve or not missing(pool):
         return []
+    from lifecycle import retention  # noqa: PLC0415 - seldom needed
+
     removed: list[tuple[str, int]] = []
     for volume, number in _removable(pool):
         if not _is_missing_still(pool, after_removal=bool(removed)):
@@ -85,6 +87,8 @@ def _is_missing_still(pool: Pool, *, after_removal: bool) -> bool:
 
 def _removable(pool: Pool) -> list[tuple[Volume, int]]:
     """Return all revisions that may be removed at need, the oldest first."""
+    from lifecycle import policies  # noqa: PLC0415 - seldom needed
+
     nothing = policies.parse("last 0")
     found = []
     for volume in pool:

@@ -244,6 +244,7 @@ NOT_NEEDED = {
     "lifecycle.terminal",
     "pathlib",
     "rich",
+    "subprocess",
     "zoneinfo",
 }
 """What neither a start nor a stop needs; most of it takes longer to load than all of ours."""
