@@ -160,8 +160,7 @@ class Surveyed(NamedTuple):
     image: tuple[int, int] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
+class Capacity(NamedTuple):
     """What a pool has room for.
 
     Attributes:
@@ -175,8 +174,7 @@ class Capacity:
     reflinks: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """Something that `verify` found.
 
     Attributes:

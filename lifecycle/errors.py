@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 def shown(value: object) -> str:
@@ -57,8 +57,7 @@ class Refused(LifecycleError):
         super().__init__(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """Who holds an image open: a process, or a loop device.
 
     Attributes:

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from lifecycle import copying, names
 from lifecycle import record as records
@@ -25,8 +26,7 @@ ATTEMPTS = 100
 """How often to read again when a transition went on meanwhile. Each takes microseconds, a transition longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class RevisionFile:
+class RevisionFile(NamedTuple):
     """A revision as the directory lists it."""
 
     file: str

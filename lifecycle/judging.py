@@ -21,9 +21,8 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from lifecycle.backend import View
 from lifecycle.config import CrashPolicy
@@ -43,8 +42,7 @@ _CHANGED_BESIDE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """What to make of the evidence.
 
     Attributes:

@@ -13,8 +13,7 @@ import json
 import logging
 import os
 import tomllib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle import names
 from lifecycle.errors import InvalidConfig, InvalidName, LifecycleError
@@ -30,8 +29,7 @@ _ENDING = ".toml"
 _MAX_BYTES = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class KnownPool:
+class KnownPool(NamedTuple):
     """A pool that has a name on this machine.
 
     Attributes:

@@ -29,22 +29,20 @@ _MAX_ID = 1000
 """Bytes. Well under what the kernel takes as a path (4096), the pool's own path before it included."""
 _RESERVED_ENDINGS = ("-dirty", "-precache", "-import", "-cow")
 
-_FILE = re.compile(
-    r"(?P<name>.+?)(?:"
+# patterns as text: each is compiled when it is first used, and then kept by `re`; but the one of all names at once
+_FILE = (
+    r"(?s)(?P<name>.+?)(?:"
     r"\.img\.(?P<number>0|[1-9][0-9]{0,8})@(?P<at>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)"
     r"|(?P<kind>-dirty\.img|-precache\.img|-import\.img|-cow\.img|\.img|\.json)"
     r"|(?P<left>(?:(?:-dirty|-precache|-import)?\.img|\.json)~.+)"
-    r")",
-    re.DOTALL,
+    r")"
 )
-_REVISION = re.compile(r"\.img\.(0|[1-9][0-9]{0,8})@(.{20})")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_REVISION = r"\.img\.(0|[1-9][0-9]{0,8})@(.{20})"
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's categories of characters that control, break lines, or cannot be shown."""
-_TIME = re.compile(
-    "(?:19[7-9]|2[0-9]{2}|[3-9][0-9]{2})[0-9]-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
-)
-_OLD_REVISION = re.compile(r"(?P<name>.+?)\.img@[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z?")
+_TIME = "(?:19[7-9]|2[0-9]{2}|[3-9][0-9]{2})[0-9]-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
+_OLD_REVISION = r"(?P<name>.+?)\.img@[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z?"
 
 
 class Kind:
@@ -86,7 +84,7 @@ def parse_file(name: str) -> FileName | None:
     """Take a file's name apart; None if it is no file of any volume."""
     if "@" not in name and "~" not in name:  # neither revision nor leftover
         return _parse_by_ending(name)
-    match = _FILE.fullmatch(name)
+    match = re.fullmatch(_FILE, name)
     if match is None or _objection(match["name"], last=True):
         return None
     if match["kind"]:
@@ -108,14 +106,14 @@ def _parse_by_ending(name: str) -> FileName | None:
 
 def parse_revision(ending: str) -> tuple[int, datetime] | None:
     """Take apart what follows a volume's NAME in the name of a revision's file; None if it is none's."""
-    match = _REVISION.fullmatch(ending)
+    match = re.fullmatch(_REVISION, ending)
     at = parse_time(match[2]) if match else None
     return None if match is None or at is None else (int(match[1]), at)
 
 
 def is_old_revision(name: str) -> bool:
     """Tell whether this is a revision of the older naming, which bears a time but no number."""
-    return _OLD_REVISION.fullmatch(name) is not None
+    return re.fullmatch(_OLD_REVISION, name) is not None
 
 
 def revision_file(volume: str, number: int, at: datetime) -> str:
@@ -131,7 +129,7 @@ def format_time(at: datetime) -> str:
 def parse_time(text: str) -> datetime | None:
     """Read what `format_time` wrote; None if it is no time."""
     try:
-        return datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
+        return datetime.fromisoformat(text) if re.fullmatch(_TIME, text) else None
     except ValueError:
         return None
 
@@ -178,7 +176,7 @@ def check_vm(vm: str) -> None:
         _check_part(vm, part, last=False)
         if not depth and part == HOOKS:
             raise InvalidName(vm, "a pool's own hooks are there")
-        if depth and _FILE.fullmatch(part):
+        if depth and re.fullmatch(_FILE, part):
             raise InvalidName(
                 vm, f"`{part}` would lie where a volume of the VM above it has a file of that name"
             )

@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lifecycle.errors import InvalidPolicy
 
@@ -56,8 +55,7 @@ Keeps = Callable[[Sequence[Revision], datetime], Mapping[int, str]]
 """A term: from the candidates (newest first) and the moment to a reason for each number it keeps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What becomes of one revision.
 
     Attributes:
@@ -71,8 +69,7 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A verdict on each revision, in the order of their numbers."""
 
     verdicts: tuple[Verdict, ...]
@@ -97,8 +94,7 @@ PROTECTED: tuple[tuple[str, Callable[[Revision, datetime], bool]], ...] = (
 """What is never a candidate for removal, by the reason shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """A retention policy, ready to plan.
 
     Attributes:
@@ -199,8 +195,8 @@ def _slots(period: str, count: int, zone: tzinfo) -> Keeps:
 
 # ---------------------------------------------------------------- the line
 
-_DURATION = re.compile(r"(?:([0-9]+)(min|h|d|w))+", re.ASCII)
-_DURATION_PART = re.compile(r"([0-9]+)(min|h|d|w)", re.ASCII)
+_DURATION_PART = r"([0-9]+)(min|h|d|w)"
+_DURATION = f"(?:{_DURATION_PART})+"
 _UNITS = {
     "min": timedelta(minutes=1),
     "h": timedelta(hours=1),
@@ -291,11 +287,12 @@ def _count(line: str, term: str, argument: str) -> int:
 
 
 def _duration(line: str, text: str) -> timedelta:
-    if _DURATION.fullmatch(text) is None:
+    if re.fullmatch(_DURATION, text) is None:
         raise InvalidPolicy(line, f"`within {text}` needs a duration of min, h, d, w: `within 2d`")
     try:
         return sum(
-            (int(count) * _UNITS[unit] for count, unit in _DURATION_PART.findall(text)), timedelta()
+            (int(count) * _UNITS[unit] for count, unit in re.findall(_DURATION_PART, text)),
+            timedelta(),
         )
     except (OverflowError, ValueError) as error:
         raise InvalidPolicy(line, f"`within {text:.40}` is longer than can be counted") from error

@@ -15,9 +15,7 @@ _UNITS: dict[str, int] = {
     "": 1,
     **{unit: 1024**power for power, unit in enumerate("KMGTPE", start=1)},
 }
-_SIZE = re.compile(
-    r"(?P<count>[0-9]{1,20})(?:(?P<unit>[KMGTPE])(?:i?B)?|B)?", re.IGNORECASE | re.ASCII
-)
+_SIZE = r"(?ai)(?P<count>[0-9]{1,20})(?:(?P<unit>[KMGTPE])(?:i?B)?|B)?"
 
 
 def parse_size(size: int | str) -> int:
@@ -29,7 +27,7 @@ def parse_size(size: int | str) -> int:
         InvalidSize: it is none, with the reason.
     """
     if isinstance(size, str):
-        match = _SIZE.fullmatch(size.strip())
+        match = re.fullmatch(_SIZE, size.strip())
         if match is None:
             raise InvalidSize(
                 size, "write a number of bytes, or one with a unit, as in 512M or 10G"

@@ -13,9 +13,8 @@ This module knows no files and no signals, and imports nothing of the package bu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from transitions import EventData, Machine
 
@@ -58,8 +57,7 @@ class Event(StrEnum):
     REMOVE = "remove"
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """A question put to the volume; `name` is the attribute of it that answers yes or no.
 
     Attributes:
@@ -133,8 +131,7 @@ CONDITIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One row of the table.
 
     Attributes:
