@@ -134,7 +134,7 @@ def _cautions(found: FoundVolume | None, one: Planned, keep: str, now: datetime)
         yield "its numbers are used up, so it cannot commit; clone it to a new volume"
     elif one.view.saves:
         line = one.view.config.keep or keep
-        after = [dataclasses.replace(revision, current=False) for revision in found.history]
+        after = [revision._replace(current=False) for revision in found.history]
         gone = policies.parse(line).plan(after, now).remove
         if gone:
             numbers = ", ".join(str(number) for number in gone)

@@ -208,7 +208,7 @@ def _persistent(case: _Case) -> Planned | None:
         if not evidence.current_size or (judged.record.current or 0) > names.MAX_NUMBER:
             made = made.remarked("what qubes.xml sets for it is not written down: it is damaged")
         else:
-            record = dataclasses.replace(judged.record, config=case.config)
+            record = judged.record._replace(config=case.config)
             made = recorded(case.found, TOLD_BY, record)
     held = evidence.current_size
     if held and case.said.size not in {None, held}:

@@ -137,7 +137,7 @@ def as_it_is(found: FoundVolume, told_by: str) -> Planned:
 
 def recorded(found: FoundVolume, told_by: str, record: Record, *remarks: str) -> Planned:
     """Return a volume that gets this record."""
-    view = judge(dataclasses.replace(found.evidence, record=record), ON_CRASH).view
+    view = judge(found.evidence._replace(record=record), ON_CRASH).view
     return Planned(
         found.id, view, told_by, found.in_use_by, (*found.remarks, *remarks), record=record
     )
@@ -148,12 +148,12 @@ def volatile(found: FoundVolume, told_by: str, config: VolumeConfig, now: dateti
     evidence = found.evidence
     if evidence.current is not None and found.filled:
         text = f"its image holds data; `lifecycle revert {found.id} --to empty` lets starts begin empty"
-        own = dataclasses.replace(judge(evidence, ON_CRASH).record, config=config)
+        own = judge(evidence, ON_CRASH).record._replace(config=config)
         return recorded(found, told_by, own, text)
     born = Record(config=config, current=0, at=now)
     if evidence.current is not None:
         # others made it, so it bears no seal
-        return recorded(found, told_by, dataclasses.replace(born, sealed=1))
+        return recorded(found, told_by, born._replace(sealed=1))
     return Planned(
         found.id,
         born_empty(evidence, born),
@@ -168,4 +168,4 @@ def volatile(found: FoundVolume, told_by: str, config: VolumeConfig, now: dateti
 def born_empty(evidence: Evidence, record: Record) -> View:
     """Return what a volume is like once the empty image that it lacks is made."""
     view = view_of(evidence, record, ON_CRASH)
-    return dataclasses.replace(view, size=record.config.size) if view.size is None else view
+    return view._replace(size=record.config.size) if view.size is None else view

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from lifecycle.config import DEFAULT_CONFIG, CrashPolicy, VolumeConfig
@@ -37,8 +36,7 @@ WITHOUT_WRITING = (Event.START, Event.RELEASE)
 """What can happen to a volume of which nothing is ever written: VMs come and go."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """A volume at one moment. It answers the rulebook's conditions too.
 
     Attributes:

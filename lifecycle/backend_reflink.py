@@ -17,7 +17,6 @@ VM's lock, which is a flock on its directory.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import threading
@@ -176,7 +175,7 @@ class ReflinkBackend(ReflinkCloning):
         with self._acting(volume_id) as opened:
             if opened.evidence.ready:
                 ahead_files.drop_ready(opened, keep=config.ready)
-            opened.write(dataclasses.replace(opened.record, config=config))
+            opened.write(opened.record._replace(config=config))
             opened.directory.sync()
 
     def annotate(self, volume_id: str, number: int, change: Callable[[Note], Note]) -> None:
@@ -275,7 +274,7 @@ class ReflinkBackend(ReflinkCloning):
         with self._acting(volume.id) as opened:
             number = revision_of(change)
             record = opened.record.with_note(number, Note(cause=change.cause))
-            opened.write(dataclasses.replace(record, next=number + 1))
+            opened.write(record._replace(next=number + 1))
             origin = opened.open_working()
             try:
                 with opened.draft() as draft:

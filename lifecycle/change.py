@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from lifecycle.states import State
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(NamedTuple):
     """An earlier content of a volume.
 
     Attributes:
@@ -37,8 +35,7 @@ class Revision:
     needed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One transition, as the signals carry it.
 
     Attributes:
@@ -57,7 +54,7 @@ class Change:
     at: datetime
     reason: str | None = None
     revision: int | None = None
-    asked: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    asked: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def cause(self) -> str:

@@ -11,8 +11,8 @@ import functools
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from lifecycle import copying, names
@@ -86,8 +86,7 @@ class Revisions(Mapping[int, RevisionFile]):
         return len(self._found[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What was found of one volume.
 
     Attributes:
@@ -108,7 +107,7 @@ class Evidence:
     name: str
     current: os.stat_result | None = None
     working: os.stat_result | None = None
-    revisions: Revisions = field(default_factory=Revisions)
+    revisions: Revisions = Revisions()
     leftovers: tuple[str, ...] = ()
     changed_beside: bool = False
     record: Record | None = None
@@ -117,7 +116,7 @@ class Evidence:
     precache: bool = False
     importing: bool = False
     ready: bool = False
-    statuses: Mapping[str, os.stat_result | None] = field(default_factory=dict, compare=False)
+    statuses: Mapping[str, os.stat_result | None] = MappingProxyType({})
 
     @property
     def current_size(self) -> int | None:

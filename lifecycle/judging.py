@@ -165,18 +165,15 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
     known = evidence.current_on_file()
     highest = max(evidence.revisions, default=0)
     if record.next <= highest:
-        record = dataclasses.replace(record, next=highest + 1)
+        record = record._replace(next=highest + 1)
         findings.append(f"revision {highest} is newer than the record")
     if known is not None:
         if known.number != record.current:
             findings.append(f"a revert to {known.number} had happened")
-            record = dataclasses.replace(
-                record, current=known.number, at=known.at, rest=State.REVERTED
-            )
+            record = record._replace(current=known.number, at=known.at, rest=State.REVERTED)
     elif (number := _new_number(evidence, record)) is not None:
         findings.append(f"a commit of {number} had happened")
-        record = dataclasses.replace(
-            record,
+        record = record._replace(
             current=number,
             at=_made_at(evidence.current),
             next=max(record.next, number + 1),
@@ -185,7 +182,7 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
     elif _has_grown_empty(evidence, record):
         findings.append("a resize of the empty image had happened")
         config = dataclasses.replace(record.config, size=evidence.current_size)
-        record = dataclasses.replace(record, config=config)
+        record = record._replace(config=config)
     return record, tuple(findings)
 
 
@@ -258,7 +255,7 @@ def _damaged(evidence: Evidence, on_crash: CrashPolicy, damage: str) -> Judgemen
     """Return what can still be said of a volume whose files do not make a whole one."""
     record = evidence.record or _found_without_record(evidence)
     highest = max(evidence.revisions, default=0)
-    record = dataclasses.replace(record, next=max(record.next, highest + 1))
+    record = record._replace(next=max(record.next, highest + 1))
     current = record.current if evidence.current_size else None
     view = View(
         state=State.DAMAGED,

@@ -11,10 +11,10 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from lifecycle import names
 from lifecycle.config import (
@@ -53,8 +53,7 @@ CRASH = "crash"
 PLAIN = Note()
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A volume's record.
 
     Attributes:
@@ -73,7 +72,7 @@ class Record:
     at: datetime | None = None
     next: int = 1
     rest: State = State.CREATED
-    notes: Mapping[int, Note] = field(default_factory=lambda: MappingProxyType({}))
+    notes: Mapping[int, Note] = MappingProxyType({})
     begun: int | None = None
     sealed: int = 0
 
@@ -86,7 +85,7 @@ class Record:
         notes = {**self.notes, number: note}
         if note == PLAIN:
             del notes[number]
-        return dataclasses.replace(self, notes=MappingProxyType(notes))
+        return self._replace(notes=MappingProxyType(notes))
 
     def with_notes_on(self, numbers: Collection[int | None], above: int) -> Record:
         """Return the record with the notes on these numbers, and on those from `above` on; others are gone."""
@@ -95,7 +94,7 @@ class Record:
             for number, note in self.notes.items()
             if number in numbers or number >= above
         }
-        return dataclasses.replace(self, notes=MappingProxyType(kept))
+        return self._replace(notes=MappingProxyType(kept))
 
 
 def write(record: Record) -> bytes:

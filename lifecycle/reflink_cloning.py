@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -40,7 +39,7 @@ class ReflinkCloning(ReflinkTelling):
             origin = opened.open_current()
         else:
             origin, number = self.open_current(config.source)
-            opened.record = dataclasses.replace(opened.record, begun=number)
+            opened.record = opened.record._replace(begun=number)
         try:
             with self._working_image(pool, opened, origin, number) as image:
                 self._grow(image.fd, config)

@@ -100,8 +100,7 @@ class VolumeFiles(VolumeImages):
         if self.record.note(number) != note:
             # written before, so that it is known even if a crash comes between the rename and the record
             self.write(self.record.with_note(number, note))
-        record = dataclasses.replace(
-            self.record,
+        record = self.record._replace(
             current=number,
             at=change.at,
             next=max(self.record.next, number + 1),
@@ -132,7 +131,7 @@ class VolumeFiles(VolumeImages):
         number, file, at = revision_of(change), None, self.record.at
         if number != self.view.current:
             file, at = self._file_to_go_back_to(number, change)
-        record = dataclasses.replace(self.record, current=number, at=at, rest=State.REVERTED)
+        record = self.record._replace(current=number, at=at, rest=State.REVERTED)
         with self.ready(record) as draft:
             files.sync_content(draft.fd)
             if file is not None:
@@ -184,14 +183,14 @@ class VolumeFiles(VolumeImages):
         """Seal an image that others made, so that it can be told whether it is written to."""
         at = self.record.at or change.at
         if self.evidence.record is None or self.record.at is None:
-            self.write(dataclasses.replace(self.record, at=at))
+            self.write(self.record._replace(at=at))
         if self.record.current is not None and self.record.current < self.record.sealed:
             files.set_time(fd, seal(self.record.current, at))
             files.sync_content(fd)
 
     def throw_away(self) -> Steps:
         """Remove the working image, which the volume then rests without."""
-        record = dataclasses.replace(self.record, rest=State.REVERTED)
+        record = self.record._replace(rest=State.REVERTED)
         try:
             with self.ready(record) as draft:
                 yield [draft.fd]
@@ -270,8 +269,8 @@ class VolumeFiles(VolumeImages):
         record = self.record.with_note(number, Note(cause=CRASH))
         if self.evidence.record is not None:
             self.write(record)
-        self.record = dataclasses.replace(record, next=number + 1)
-        with self.finishing(dataclasses.replace(change, revision=number)) as unflushed:
+        self.record = record._replace(next=number + 1)
+        with self.finishing(change._replace(revision=number)) as unflushed:
             flushing.flush(unflushed)
         self.directory.rename(self.working, names.revision_file(self.name, number, change.at))
 
@@ -316,7 +315,7 @@ class VolumeFiles(VolumeImages):
                 files.set_time(draft.fd, seal(0, self.record.at or change.at))
                 draft.replace(self.current)
         config = dataclasses.replace(self.record.config, size=size)
-        self.write(dataclasses.replace(self.record, config=config, rest=change.dest))
+        self.write(self.record._replace(config=config, rest=change.dest))
         self.directory.sync()
 
     def resize_working(self, size: int) -> None:

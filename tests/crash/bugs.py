@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -91,9 +90,7 @@ def records_first() -> Iterator[None]:
         record = self.record
         number = change.revision
         self.write(
-            dataclasses.replace(
-                record, current=number, at=change.at, next=number + 1, rest=State.COMMITTED
-            )
+            record._replace(current=number, at=change.at, next=number + 1, rest=State.COMMITTED)
         )
         self.record = record
         return real(self, image, change, unflushed)
@@ -117,9 +114,7 @@ def gives_numbers_again() -> Iterator[None]:
         if found.record is None or found.record.current is None:
             return found
         highest = max([*found.revisions, found.record.current])
-        return dataclasses.replace(
-            found, record=dataclasses.replace(found.record, next=highest + 1)
-        )
+        return found._replace(record=found.record._replace(next=highest + 1))
 
     with (
         mock.patch("lifecycle.reflink_telling.gather", gather),
@@ -176,7 +171,7 @@ def forgets_notes() -> Iterator[None]:
     real = VolumeFiles.ready
 
     def ready(self: VolumeFiles, record: Any) -> Any:
-        return real(self, dataclasses.replace(record, notes=MappingProxyType({})))
+        return real(self, record._replace(notes=MappingProxyType({})))
 
     with mock.patch.object(VolumeFiles, "ready", ready):
         yield
