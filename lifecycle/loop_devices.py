@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import glob
 import os
 from collections.abc import Iterator
 
@@ -26,6 +25,8 @@ def find(file: Identity) -> list[str]:
 
 def all_of_them() -> Iterator[tuple[str, Identity]]:
     """Yield the paths of all loop devices, each with the file that it is made of."""
+    import glob  # noqa: PLC0415 - most images are in no one's use
+
     for backing in glob.glob("/sys/block/loop*/loop/backing_file"):
         try:
             with open(backing, encoding="utf-8", errors="surrogateescape") as name:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import unicodedata
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -204,6 +203,8 @@ def _objection(part: str, *, last: bool) -> str | None:
     """Say why the part of a path cannot be (part of) a name; `last` for a volume's own name."""
     if _PLAIN.fullmatch(part) and not (last and part.endswith(_RESERVED_ENDINGS)):
         return None  # most names by far: nothing below can object to one
+    import unicodedata  # noqa: PLC0415 - most names need none of it
+
     checks = (
         (not part, "it has an empty part"),
         (part in {".", ".."}, "it has a part that is `.` or `..`"),
