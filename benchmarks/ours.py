@@ -18,7 +18,7 @@ from lifecycle.config import PoolConfig
 
 SCRIPT = str(Path(sys.executable).with_name("lifecycle"))
 CLONED = "clones"
-HAS_PRECACHE = "precache" in PoolConfig.__dataclass_fields__
+HAS_PRECACHE = hasattr(PoolConfig, "precache")
 _PATIENCE = 20.0
 """Seconds to wait for an image that is made in the background."""
 

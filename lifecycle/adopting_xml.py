@@ -223,7 +223,7 @@ def _volatile(case: _Case) -> Planned | None:
     size = case.said.size or next((one.st_size for one in images if one is not None), 0)
     if not size:
         return None
-    config = dataclasses.replace(case.config, size=round_up(size))
+    config = case.config._replace(size=round_up(size))
     return volatile(case.found, TOLD_BY, config, case.now)
 
 
@@ -231,7 +231,7 @@ def _disposable(case: _Case) -> Planned | None:
     source, remarks = _origin(case)
     evidence = case.found.evidence
     size = round_up(case.said.size) if case.said.size else None
-    config = dataclasses.replace(case.config, source=source, size=size)
+    config = case.config._replace(source=source, size=size)
     if evidence.current is not None or evidence.revisions:
         file = evidence.file(FileKind.CURRENT)
         remarks.append(f"{file} and its revisions are not used: each start begins from {source}")

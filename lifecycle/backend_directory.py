@@ -12,7 +12,6 @@ Where both `modules` and `modules.img` are there, the volume is `modules.img`, a
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import os
 import stat
@@ -368,7 +367,7 @@ def objection_to(volume_id: str) -> str | None:
 def without_use(config: PoolConfig) -> list[str]:
     """Return the settings that someone changed and that have no effect on images that are only read."""
     return [
-        one.name
-        for one in dataclasses.fields(config)
-        if one.name != "driver" and getattr(config, one.name) != one.default
+        name
+        for name, default in PoolConfig._field_defaults.items()
+        if name != "driver" and getattr(config, name) != default
     ]

@@ -6,14 +6,12 @@ themselves are read and written elsewhere.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from lifecycle import names
 from lifecycle.errors import InvalidConfig, InvalidPolicy, InvalidSize, NewerFormat, shown
@@ -56,8 +54,7 @@ class Kind(StrEnum):
 # ---------------------------------------------------------------- a volume's configuration
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeConfig:
+class VolumeConfig(NamedTuple):
     """How a volume is set up.
 
     Attributes:
@@ -171,8 +168,7 @@ def change_config(where: str, config: VolumeConfig, changes: Mapping[str, Any]) 
     unknown = [key for key in changes if key not in CHANGEABLE]
     if unknown:
         raise InvalidConfig(where, f"`{unknown[0]}` cannot be set; {', '.join(CHANGEABLE)} can")
-    before = {one.name: getattr(config, one.name) for one in dataclasses.fields(config)}
-    after = check_config(where, volume_config(where, **{**before, **changes}))
+    after = check_config(where, volume_config(where, **{**config._asdict(), **changes}))
     check_keep(changes.get("keep"))
     if after.kind is not config.kind:
         raise InvalidConfig(
@@ -187,8 +183,7 @@ CHANGEABLE = ("rw", "keep", "on_crash", "source", "snapshots", "precache", "read
 # ---------------------------------------------------------------- pool.toml
 
 
-@dataclass(frozen=True, slots=True)
-class PoolConfig:
+class PoolConfig(NamedTuple):
     """A pool's settings.
 
     Attributes:
@@ -225,7 +220,7 @@ class PoolConfig:
         return parse_size(self.reserve)
 
 
-_POOL_KEYS = ("format", *(one.name for one in dataclasses.fields(PoolConfig)), "revisions_to_keep")
+_POOL_KEYS = ("format", *PoolConfig._fields, "revisions_to_keep")
 
 
 def read_pool(where: str, content: bytes) -> PoolConfig:
@@ -293,11 +288,11 @@ def write_pool(config: PoolConfig) -> bytes:
         "# A pool of lifecycle's: each directory with volumes in it is a VM.",
         f"format = {POOL_FORMAT}",
     ]
-    for one in dataclasses.fields(PoolConfig):
-        value = getattr(config, one.name)
-        text = f"{one.name} = {_toml(value)}"
-        always = one.name in {"driver", "keep"}
-        lines.append(text if always or value != one.default else f"# {text}")
+    for name, default in PoolConfig._field_defaults.items():
+        value = getattr(config, name)
+        text = f"{name} = {_toml(value)}"
+        always = name in {"driver", "keep"}
+        lines.append(text if always or value != default else f"# {text}")
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -353,12 +348,13 @@ _CHOICES: dict[str, type[StrEnum]] = {"CrashPolicy": CrashPolicy, "Precache": Pr
 
 
 def typed(where: str, cls: type[_T], settings: Mapping[str, Any]) -> _T:
-    """Make a dataclass of this package from settings of unknown types.
+    """Make a named tuple of this package from settings of unknown types.
 
     Raises:
         InvalidConfig: there is no such setting, or it cannot have that value.
     """
-    fields = {one.name: str(one.type) for one in dataclasses.fields(cast(Any, cls))}
+    # as they are written there, for a NamedTuple keeps the text
+    fields = {name: one.__forward_arg__ for name, one in cls.__annotations__.items()}
     made = {}
     for key, value in settings.items():
         if key not in fields:

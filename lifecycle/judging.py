@@ -17,7 +17,6 @@ place can be told, and one whose record is lost still knows its number.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -181,7 +180,7 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
         )
     elif _has_grown_empty(evidence, record):
         findings.append("a resize of the empty image had happened")
-        config = dataclasses.replace(record.config, size=evidence.current_size)
+        config = record.config._replace(size=evidence.current_size)
         record = record._replace(config=config)
     return record, tuple(findings)
 

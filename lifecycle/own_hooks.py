@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import events, locking, names
+from lifecycle.config import VolumeConfig
 from lifecycle.errors import HookFailed, LifecycleError
 
 if TYPE_CHECKING:
@@ -78,14 +79,11 @@ class OwnHooks:
         ]
         if not found:
             return
-        import dataclasses  # noqa: PLC0415 - seldom needed
         import json  # noqa: PLC0415 - seldom needed
 
         from lifecycle import hook_process  # noqa: PLC0415 - seldom needed
 
-        given = json.dumps(
-            document(when, volume, change, error), default=dataclasses.asdict
-        ).encode()
+        given = json.dumps(document(when, volume, change, error)).encode()
         env = _environment(when, pool, volume, change)
         for path in found:
             ended = hook_process.run(path, given + b"\n", env, pool.config.hook_timeout)
@@ -180,9 +178,13 @@ def document(
         "at": names.format_time(change.at),
         "reason": change.reason,
         "revision": change.revision,
-        "asked": {key: value for key, value in change.asked.items() if key != "content"},
+        "asked": {key: _plain(value) for key, value in change.asked.items() if key != "content"},
         "error": None if error is None else str(error),
     }
+
+
+def _plain(value: object) -> object:
+    return value._asdict() if isinstance(value, VolumeConfig) else value
 
 
 def _volume_document(volume: Volume) -> dict[str, Any]:

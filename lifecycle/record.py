@@ -8,10 +8,8 @@ checked through and through when it is read, since crashes and people edit files
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -33,8 +31,7 @@ MAX_BYTES = 4 * 1024 * 1024
 """Bytes. A record is a few hundred; one larger than this is none of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """What is known of one image beyond its file: only what differs from a plain commit is written.
 
     Attributes:
@@ -219,5 +216,5 @@ def _number(found: Any, highest: int = names.MAX_NUMBER) -> int:
 
 
 def _without_defaults(value: Any, default: Any) -> dict[str, Any]:
-    found = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    found: dict[str, Any] = value._asdict()
     return {name: one for name, one in found.items() if one != getattr(default, name)}

@@ -6,7 +6,6 @@ so any number of them, in any number of processes, agree.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -262,7 +261,7 @@ class Volume(VolumeTelling):
         Raises:
             NoSuchRevision: there is none of that number.
         """
-        self._annotate(number, lambda note: dataclasses.replace(note, pinned=True))
+        self._annotate(number, lambda note: note._replace(pinned=True))
 
     def unpin(self, number: int) -> None:
         """Take back `pin`; durable when this returns.
@@ -270,7 +269,7 @@ class Volume(VolumeTelling):
         Raises:
             NoSuchRevision: there is none of that number.
         """
-        self._annotate(number, lambda note: dataclasses.replace(note, pinned=False))
+        self._annotate(number, lambda note: note._replace(pinned=False))
 
     def label(self, number: int, text: str | None) -> None:
         """Put words to a revision or the current image; None or an empty text takes them away. Durable.
@@ -281,7 +280,7 @@ class Volume(VolumeTelling):
         """
         if text and (len(text) > _MAX_LABEL or not text.isprintable()):
             raise InvalidConfig(self.id, f"a label is one line of at most {_MAX_LABEL} characters")
-        self._annotate(number, lambda note: dataclasses.replace(note, label=text or None))
+        self._annotate(number, lambda note: note._replace(label=text or None))
 
     def configure(self, **settings: Any) -> VolumeConfig:
         """Change how the volume is set up: `rw`, `keep`, `on_crash`, `source`, `snapshots`, `precache`, `ready`.

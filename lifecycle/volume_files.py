@@ -14,7 +14,6 @@ commit, resize and import:
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import logging
 import os
@@ -314,7 +313,7 @@ class VolumeFiles(VolumeImages):
                 truncate(draft.fd, size)
                 files.set_time(draft.fd, seal(0, self.record.at or change.at))
                 draft.replace(self.current)
-        config = dataclasses.replace(self.record.config, size=size)
+        config = self.record.config._replace(size=size)
         self.write(self.record._replace(config=config, rest=change.dest))
         self.directory.sync()
 

@@ -233,6 +233,8 @@ NOT_NEEDED = {
     "asyncio",
     "click",
     "ctypes",
+    "dataclasses",
+    "glob",
     "hashlib",
     "importlib.metadata",
     "lifecycle.cli",
@@ -245,6 +247,7 @@ NOT_NEEDED = {
     "pathlib",
     "rich",
     "subprocess",
+    "unicodedata",
     "zoneinfo",
 }
 """What neither a start nor a stop needs; most of it takes longer to load than all of ours."""

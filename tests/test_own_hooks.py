@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -224,7 +223,7 @@ def test_the_document_tells_what_was_asked_and_why(
     create = lambda: root.pool.create_volume(  # noqa: E731 - read where it is used
         "new/disk", "1M", rw=False, keep="last 2", on_crash="revert"
     )
-    assert asked("pre-create", create) == {"config": dataclasses.asdict(new)}
+    assert asked("pre-create", create) == {"config": new._asdict()}
     assert asked("pre-resize", lambda: root.resize("1M")) == {"size": 1 << 20, "shrink": False}
     assert asked("pre-revert", lambda: root.revert(0)) == {"to": 0}
     content = xfs.new_directory() / "content"

@@ -6,7 +6,6 @@ given since a moment are compared by their order and not by their value, since a
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,7 +76,7 @@ def _disk(volume: Volume) -> Disk:
         working=working.read_bytes() if working.is_file() else None,
         begun=view.begun,
         mode=os.stat(working).st_mode & 0o7777 if working.is_file() else None,
-        config=dataclasses.asdict(view.config),
+        config=view.config._asdict(),
     )
 
 
