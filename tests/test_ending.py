@@ -185,6 +185,14 @@ def test_volumes_of_several_pools_start_together_or_not_at_all(
     assert numbers(volumes[0]) == []
 
 
+def test_what_cannot_be_thrown_away_is_kept(pool: Pool) -> None:
+    volume = pool.create_volume("db/data", SIZE, snapshots=False)
+    volume.start()
+    draw(volume, b"one")
+    assert the_one(end([volume], Ending.DISCARDED)).error is None
+    assert (volume.state, seen(volume)) == ("committed", disk(b"one"))
+
+
 # ---------------------------------------------------------------- many at once
 
 

@@ -16,8 +16,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
-from lifecycle import files
+from lifecycle import files, flushing
 
 STOPPED = 77
 """The exit status of a process that was stopped dead."""
@@ -125,8 +126,14 @@ def watch(operations: Operations) -> Iterator[Operations]:
     """Let the product's file operations go by way of this."""
     before = files.os, files.fcntl
     files.os, files.fcntl = _Os(operations), _Fcntl(operations)  # type: ignore[assignment]
+    sync_all = flushing.sync_file_system
+
+    def sync_file_system(fd: int) -> None:
+        operations("fsync", sync_all, (fd,), {})
+
     try:
-        yield operations
+        with mock.patch.object(flushing, "sync_file_system", sync_file_system):
+            yield operations
     finally:
         files.os, files.fcntl = before
 

@@ -6,12 +6,13 @@ import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 from disks import cycle, draw
 
 from crash.operations import STOPPED, Operations, in_child, stop_before, watch
 from crash.pictures import STANDARD
-from lifecycle import LifecycleError, Pool, Refused, State, Volume
+from lifecycle import LifecycleError, Pool, Refused, State, Volume, flushing
 from lifecycle.contents import Content
 from lifecycle.states import RUNNING
 
@@ -267,3 +268,13 @@ def resize(size: int) -> Callable[[Volume], None]:
 
 def stop_two(pool: Pool) -> None:
     pool.vm("ci-43").stop()
+
+
+def as_many(act: Step) -> Step:
+    """Return the event with its flushes shared as if its volumes were many."""
+
+    def together(pool: Pool) -> None:
+        with mock.patch.object(flushing, "_MANY", 2):
+            act(pool)
+
+    return together
