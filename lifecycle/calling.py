@@ -146,6 +146,7 @@ def _log_to_stderr(*, verbose: bool) -> None:
             return
     logging.basicConfig(level=level, handlers=[handler])
     if verbose:
+        logging.getLogger("transitions").setLevel(logging.WARNING)  # it tells of each callback
         from lifecycle import transition_log  # noqa: PLC0415 - not needed to start or stop a VM
 
         transition_log.connect()

@@ -112,7 +112,7 @@ def carry_out(
         return _apply_crash_policy(volume, view)
     if ending is Ending.SUSPENDED:
         volume.tag(ENDING, ending)  # so that `recover` does not take it for the leavings of a crash
-        return "suspended: its working image is kept as it is", None
+        return "its working image is kept as it is", None
     # without snapshots there is nothing to go back to, so what was written stays
     discard = ending is Ending.DISCARDED and not view.moved
     return _stopped(volume.stop(discard=discard, reason=reason))

@@ -178,7 +178,7 @@ def test_what_an_end_means(case: tuple[int, bool, bool, str | None], expected: E
     [
         ("commit", "committed", "committed as 1"),
         ("revert", "reverted", "reverted: what was written is thrown away"),
-        ("keep", "dirty", "suspended: its working image is kept as it is"),
+        ("keep", "dirty", "its working image is kept as it is"),
     ],
 )
 @pytest.mark.parametrize(("end", "status"), [("exit 5", 5), ("kill -KILL $$", 137)])
