@@ -7,11 +7,10 @@ included, is left to the command line (cli.py), which comes to the same function
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import gc
 import os
 import sys
+
+from lifecycle import short_lived
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,23 +48,7 @@ def main() -> NoReturn:
         from lifecycle import cli  # noqa: PLC0415 - only here
 
         cli.main(given)
-    gc.disable()  # it ends sooner than there is garbage worth looking for
-    status: list[int] = []
-    atexit.register(_leave, status)  # the first one, so it is called after all others
-    status.append(run(given, plain))
-    sys.exit(status[0])
-
-
-def _leave(status: list[int]) -> None:
-    """End the process without taking its modules apart, which takes longer than many of them took to load."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            if stream is not None:
-                stream.flush()
-    if (
-        status
-    ):  # else an exception that no one expected is on its way, and the interpreter's to tell
-        os._exit(status[0])
+    short_lived.run(lambda: run(given, plain))
 
 
 def understood(given: Sequence[str], environment: Mapping[str, str]) -> Plain | None:

@@ -280,3 +280,36 @@ def test_a_start_and_a_stop_load_only_what_they_need(pools: list[Pool]) -> None:
     assert loaded("stop", "a/root", *pool) & NOT_NEEDED == set()
     assert numbers(pools[0]["a/root"]) == [1]
     assert "click" in loaded("show", "a/root", *pool, "--json")
+
+
+# ---------------------------------------------------------------- how the process ends
+
+
+@pytest.mark.parametrize(
+    ("work", "status", "said"),
+    [
+        ("return 0", 0, "begun ended\n"),
+        ("return 3", 3, "begun ended\n"),
+        ("raise SystemExit(5)", 5, "begun ended\n"),
+        ("raise ValueError('a bug')", 1, "begun ended\n"),
+        ("sys.stdout.close(); return 2", 2, "begun "),
+        ("threading.Thread(target=beside).start(); return 0", 0, "begun beside ended\n"),
+    ],
+)
+def test_a_short_lived_process_leaves_nothing_undone(work: str, status: int, said: str) -> None:
+    script = f"""
+import atexit, sys, threading
+from lifecycle import short_lived
+def beside():
+    print("beside", end=" ")
+def work():
+    print("begun", end=" ")
+    atexit.register(lambda: sys.stdout.closed or print("ended"))
+    {work}
+short_lived.run(work)
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (status, said)
+    assert ("Traceback" in done.stderr) == ("a bug" in work)

@@ -16,6 +16,8 @@ import os
 import sys
 from xml.parsers import expat
 
+from lifecycle import short_lived
+
 STEPS = {
     ("prepare", "begin"),
     ("start", "begin"),
@@ -75,7 +77,7 @@ class Domain:
 
 def main() -> None:
     """Do what libvirtd asks for, and exit."""
-    sys.exit(run(sys.argv[1:]))
+    short_lived.run(lambda: run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
