@@ -34,8 +34,9 @@ def wanting(backend: ReflinkBackend, volume_id: str) -> str | None:
         source = opened.record.config.source
         if source is None:
             return None if _missing(backend, opened) is None else volume_id
-    with contextlib.suppress(NoSuchVolume):
-        return wanting(backend, source)
+    with contextlib.suppress(NoSuchVolume), backend.opened(source) as opened:
+        # no further: records that someone else wrote may name each other
+        return None if _missing(backend, opened) is None else source
     return None
 
 
