@@ -23,7 +23,7 @@ import pytest
 from disks import SIZE, cycle, disk, draw, numbers, read, seen
 from mounts import FileSystem
 
-from lifecycle import Locked, NoSuchVolume, Pool, State, Volume, documents
+from lifecycle import Locked, NoSuchVolume, Pool, State, Volume, config, documents
 from lifecycle.errors import Holder
 
 ID = "ci-42/root"
@@ -71,8 +71,9 @@ def test_a_crowd_loses_nothing(pool: Pool, tmp_path: Path, seed: int) -> None:
     ]
     assert [one for one in logged if "wrong" in one] == []
     assert [one.path for one in pool.verify() if one.harmful] == []
+    without_wait = config.write_pool(pool.config._replace(lock_timeout=0.0))
+    Path(pool.path, config.POOL_FILE).write_bytes(without_wait)
     without_waiting = Pool.open(pool.path)
-    object.__setattr__(without_waiting.config, "lock_timeout", 0.0)
     assert [one for one in without_waiting.recover() if one.error] == []
     for name in crowd.VOLUMES:
         require_all(without_waiting[name], [one for one in logged if one.get("volume") == name])
