@@ -25,6 +25,13 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "ready": int,
     "revisions_to_keep": int,
 }
+_VALUES = {
+    **dict.fromkeys(("rw", "snapshots"), "yes or no"),
+    **dict.fromkeys(("ready", "revisions_to_keep"), "a number"),
+    "on_crash": f"one of {', '.join(CrashPolicy)}, or empty for the pool's",
+    "precache": f"one of {', '.join(Precache)}, or empty for the pool's",
+}
+"""What each setting is that cannot be just any text."""
 SETTABLE = (*CHANGEABLE, "revisions_to_keep", "label")
 
 
@@ -43,7 +50,7 @@ def read_setting(where: str, key: str, text: str) -> dict[str, Any]:
     try:
         value = _READERS[key](text)
     except (ValueError, KeyError) as error:
-        raise InvalidConfig(where, f"`{key}` cannot be {text!r}") from error
+        raise InvalidConfig(where, f"`{key}` cannot be {text!r}; it is {_VALUES[key]}") from error
     if key == "revisions_to_keep":
         return {"keep": last_n(where, value)}
     return {key: value}
