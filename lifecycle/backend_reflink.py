@@ -127,10 +127,17 @@ class ReflinkBackend(ReflinkCloning):
 
     @contextlib.contextmanager
     def opened(self, volume_id: str) -> Iterator[VolumeFiles]:
-        """Open one volume's files: where this thread has the VM's lock, by the directory that is open already."""
+        """Open one volume's files.
+
+        Where this thread has the VM's lock, by the directory that is open already; and as the volume was when it was
+        settled, until something is done to it.
+        """
         vm, name = names.split_id(volume_id)
         directory = self._this_thread.directories.get(vm)
-        if directory is None:
+        settled = self._this_thread.settled.get(volume_id)
+        if settled is not None:
+            yield settled
+        elif directory is None:
             with super().opened(volume_id) as opened:
                 yield opened
         else:
@@ -149,6 +156,7 @@ class ReflinkBackend(ReflinkCloning):
 
     def settle(self, volume_id: str) -> View:
         """Write down what the images say, where the record says otherwise."""
+        self._this_thread.settled.pop(volume_id, None)
         with self.opened(volume_id) as opened:
             if opened.findings:
                 log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))

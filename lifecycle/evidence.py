@@ -128,6 +128,11 @@ class Evidence(NamedTuple):
         """Whether there is any image."""
         return bool(self.current or self.working or self.revisions)
 
+    @property
+    def marks(self) -> tuple[object, ...]:
+        """What `marks` returned as this was found."""
+        return tuple(_mark(self.statuses[kind]) for kind in _MARKED)
+
     def file(self, kind: str) -> str:
         """Return the name of the volume's file of that kind."""
         return self.name + kind
@@ -158,7 +163,7 @@ def gather(directory: Directory, name: str, *, locked: bool = False) -> Evidence
     """
     evidence = _gather(directory, name)
     for _attempt in range(0 if locked else ATTEMPTS):
-        before = _marks_of(evidence)
+        before = evidence.marks
         if marks(directory, name) == before:
             break
         evidence = _gather(directory, name)
@@ -171,10 +176,6 @@ def marks(directory: Directory, name: str) -> tuple[object, ...]:
 
 
 _MARKED = (Kind.RECORD, Kind.CURRENT, Kind.WORKING)
-
-
-def _marks_of(evidence: Evidence) -> tuple[object, ...]:
-    return tuple(_mark(evidence.statuses[kind]) for kind in _MARKED)
 
 
 def _mark(status: os.stat_result | None) -> object:

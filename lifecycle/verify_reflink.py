@@ -11,10 +11,10 @@ from lifecycle import config as settings
 from lifecycle import names
 from lifecycle.backend import Finding
 from lifecycle.config import CrashPolicy
-from lifecycle.evidence import ATTEMPTS, Evidence, gather, marks
+from lifecycle.evidence import ATTEMPTS, Evidence, gather, gather_all, marks
 from lifecycle.files import Directory
 from lifecycle.judging import Judgement, judge, leftover_files, seal
-from lifecycle.listing import exists, vms_below, volumes_in
+from lifecycle.listing import exists, vms_below
 from lifecycle.names import FileName, Kind
 from lifecycle.states import State
 
@@ -29,40 +29,46 @@ def findings(path: str, vm: str | None, on_crash: CrashPolicy) -> Iterator[Findi
     with Directory.open(path) as root:
         if vm is not None:
             with root.child(vm) as directory:
-                yield from _in_vm(vm, directory, on_crash)
+                yield from _in_vm(vm, directory, directory.entries(), on_crash)
             return
         for entry in sorted(root.entries(), key=lambda one: one.name):
             if not entry.is_dir(follow_symlinks=False) and entry.name not in _OF_THE_POOL:
                 yield Finding(names.printable(entry.name), _FOREIGN, harmful=False)
         for found in vms_below(root):
-            yield from _in_vm(found.vm, found.directory, on_crash)
+            yield from _in_vm(found.vm, found.directory, found.entries, on_crash)
 
 
-def _in_vm(vm: str, directory: Directory, on_crash: CrashPolicy) -> Iterator[Finding]:
-    for name in volumes_in(directory, directory.entries()):
-        yield from _of_volume(f"{vm}/{name}", directory, name, on_crash)
-    for entry in sorted(directory.entries(), key=lambda one: one.name):
+def _in_vm(
+    vm: str, directory: Directory, entries: list[os.DirEntry[str]], on_crash: CrashPolicy
+) -> Iterator[Finding]:
+    there = set()
+    for evidence in gather_all(directory, entries):
+        judged = judge(evidence, on_crash)
+        if judged.view.state is not State.ABSENT:
+            there.add(evidence.name)
+            yield from _of_volume(vm, directory, evidence, judged, on_crash)
+    for entry in sorted(entries, key=lambda one: one.name):
         if not entry.is_dir(follow_symlinks=False):
-            yield from _of_file(f"{vm}/{names.printable(entry.name)}", entry, directory)
+            yield from _of_file(f"{vm}/{names.printable(entry.name)}", entry, directory, there)
 
 
 def _of_volume(
-    volume_id: str, directory: Directory, name: str, on_crash: CrashPolicy
+    vm: str, directory: Directory, evidence: Evidence, judged: Judgement, on_crash: CrashPolicy
 ) -> list[Finding]:
     """Return what is found of one volume, as of one moment."""
     for _attempt in range(ATTEMPTS):
-        before = marks(directory, name)
-        found = list(_examine(volume_id, directory, name, on_crash))
-        if marks(directory, name) == before:
+        found = list(_examine(vm, directory, evidence, judged))
+        if marks(directory, evidence.name) == evidence.marks:
             break
+        evidence = gather(directory, evidence.name)
+        judged = judge(evidence, on_crash)
     return found
 
 
 def _examine(
-    volume_id: str, directory: Directory, name: str, on_crash: CrashPolicy
+    vm: str, directory: Directory, evidence: Evidence, judged: Judgement
 ) -> Iterator[Finding]:
-    evidence = gather(directory, name)
-    judged = judge(evidence, on_crash)
+    volume_id = f"{vm}/{evidence.name}"
     if judged.view.state is State.DAMAGED:
         text = f"damaged: {judged.view.damage}; `lifecycle revert` or `import` leads back"
         yield Finding(volume_id, text, harmful=True)
@@ -72,9 +78,9 @@ def _examine(
     for file in leftover_files(evidence):
         if directory.stat(file) is not None:
             text = "left behind by a crash; the next start removes it"
-            yield Finding(f"{volume_id.rpartition('/')[0]}/{file}", text, harmful=False)
+            yield Finding(f"{vm}/{file}", text, harmful=False)
     for number, file, status in _sealed_images(directory, evidence, judged):
-        where = f"{volume_id.rpartition('/')[0]}/{file}"
+        where = f"{vm}/{file}"
         if status.st_size == 0:
             yield Finding(where, "was cut short: it is empty", harmful=True)
         elif status.st_mtime_ns != seal(number, _moment(evidence, judged, number)):
@@ -102,7 +108,9 @@ def _moment(evidence: Evidence, judged: Judgement, number: int) -> datetime:
     return judged.record.at or datetime.fromtimestamp(0, UTC)
 
 
-def _of_file(path: str, entry: os.DirEntry[str], directory: Directory) -> Iterator[Finding]:
+def _of_file(
+    path: str, entry: os.DirEntry[str], directory: Directory, there: set[str]
+) -> Iterator[Finding]:
     status = directory.stat(entry.name)
     if status is None:
         return  # it vanished while we looked
@@ -114,7 +122,7 @@ def _of_file(path: str, entry: os.DirEntry[str], directory: Directory) -> Iterat
         yield Finding(path, "not a regular file, but named as one of a volume", harmful=True)
     elif parsed.kind == Kind.COW:
         yield Finding(path, _COW, harmful=False)
-    elif not exists(directory, parsed.volume):
+    elif parsed.volume not in there and not exists(directory, parsed.volume):
         yield Finding(path, _without_volume(parsed), harmful=False)
 
 
