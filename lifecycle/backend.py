@@ -190,6 +190,8 @@ class Backend(Protocol):
     """The protocol; see the module's text. Ids are valid names (`names.split_id`) wherever they are taken."""
 
     driver: ClassVar[str]
+    on_look: Callable[[int], None] | None
+    """Called, while all VMs are gone through, with how many there were so far; None if no one watches."""
     pool_file_mode: ClassVar[int]
     """The permissions of pool.toml: who else than the pool's owner may open the pool."""
 
@@ -216,6 +218,9 @@ class Backend(Protocol):
 
     def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
         """Yield what a list shows of all volumes, or of one VM's, in order: each directory is read once."""
+
+    def restless(self) -> Iterator[str]:
+        """Yield the names of the VMs in which `recover` may have something to do; each directory is read once."""
 
     def vms(self) -> Iterator[str]:
         """Yield the names of the VMs, those with nothing but leftovers too, in order."""

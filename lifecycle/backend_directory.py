@@ -76,6 +76,7 @@ class DirectoryBackend:
     def __init__(self, path: str, config: PoolConfig) -> None:
         self.root = path
         self.config = config
+        self.on_look: Callable[[int], None] | None = None
 
     def set_up(self) -> None:
         """Check that pool.toml can be written, and that nothing is asked for that a read-only pool cannot do."""
@@ -114,6 +115,10 @@ class DirectoryBackend:
     def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:  # noqa: ARG002
         """Return none: an image has no earlier content, and no number."""
         return ()
+
+    def restless(self) -> Iterator[str]:
+        """Yield nothing: nothing is ever left."""
+        return iter(())
 
     def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
         """Yield what a list shows of all volumes, or of one VM's."""

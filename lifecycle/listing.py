@@ -13,9 +13,9 @@ from lifecycle.config import CrashPolicy
 from lifecycle.errors import InvalidName
 from lifecycle.evidence import Evidence, gather, gather_all
 from lifecycle.files import Directory
-from lifecycle.judging import judge
+from lifecycle.judging import judge, leftover_files
 from lifecycle.names import Kind
-from lifecycle.states import State
+from lifecycle.states import AT_REST, State
 
 
 class Found(NamedTuple):
@@ -101,6 +101,16 @@ def survey(found: Found, on_crash: CrashPolicy) -> Iterator[Surveyed]:
                 _usage(found.directory, evidence),
                 (image.st_dev, image.st_ino) if image else None,
             )
+
+
+def is_restless(found: Found, on_crash: CrashPolicy) -> bool:
+    """Tell whether a volume runs or is damaged in a VM's directory, or a crash left something there."""
+    for evidence in gather_all(found.directory, found.entries):
+        judged = judge(evidence, on_crash)
+        at_rest = judged.view.state in AT_REST
+        if not at_rest or judged.findings or any(leftover_files(evidence)):
+            return True
+    return False
 
 
 def _usage(directory: Directory, evidence: Evidence) -> int:

@@ -323,7 +323,7 @@ class Pool:
         """
         from lifecycle import recovery  # noqa: PLC0415 - seldom needed
 
-        return recovery.recover(self, vms or self.backend.vms())
+        return recovery.recover(self, vms or sorted(self.backend.restless()))
 
     def tidy(self, vm: str) -> None:
         """Remove what crashes left behind in the VM and no one needs.

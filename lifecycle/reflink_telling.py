@@ -54,6 +54,7 @@ class ReflinkTelling:
     def __init__(self, path: str, config: PoolConfig) -> None:
         self.root = path
         self.config = config
+        self.on_look: Callable[[int], None] | None = None
 
     @_told
     def look(self, volume_id: str) -> View:
@@ -97,11 +98,25 @@ class ReflinkTelling:
             found = [one.vm for one in listing.vms_below(root) if listing.names_in(one.entries)]
         return iter(sorted(found))
 
+    def restless(self) -> Iterator[str]:
+        """Yield the names of the VMs in which a volume runs or is damaged, or a crash left something."""
+        with storage(self.root, "look"), Directory.open(self.root) as root:
+            for found in self._vms(root):
+                if listing.is_restless(found, self.config.on_crash):
+                    yield found.vm
+
+    def _vms(self, root: Directory) -> Iterator[listing.Found]:
+        """Yield what can be a VM, and tell who watches how many there were."""
+        for number, found in enumerate(listing.vms_below(root), 1):
+            if self.on_look is not None:
+                self.on_look(number)
+            yield found
+
     def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
         """Yield what a list shows of all volumes, or of one VM's."""
         with storage(vm or self.root, "look"), Directory.open(self.root) as root:
             if vm is None:
-                for found in listing.vms_below(root):
+                for found in self._vms(root):
                     yield from listing.survey(found, self.config.on_crash)
                 return
             with contextlib.suppress(FileNotFoundError), root.child(vm) as directory:
@@ -192,7 +207,7 @@ class ReflinkTelling:
         """Yield what is wrong or strange."""
         from lifecycle import verify_reflink  # noqa: PLC0415 - seldom needed
 
-        return verify_reflink.findings(self.root, vm, self.config.on_crash)
+        return verify_reflink.findings(self.root, vm, self.config.on_crash, self._vms)
 
     # ------------------------------------------------------------ opening
 

@@ -87,13 +87,15 @@ class Session:
         return self._pools[real]
 
     def watched(self, pool: Pool) -> Pool:
-        """Return the pool, with its copies shown as progress bars if someone is watching."""
+        """Return the pool, with its progress shown if someone is watching."""
         if sys.stderr is not None and sys.stderr.isatty():
-            from lifecycle.terminal import Bars  # noqa: PLC0415 - only here
+            from lifecycle.terminal import Bars, Counter  # noqa: PLC0415 - only here
 
-            bars = Bars()
+            bars, counter = Bars(), Counter()
             pool.on_progress = bars.update
+            pool.backend.on_look = counter.update
             self._at_the_end.callback(bars.close)
+            self._at_the_end.callback(counter.close)
         return pool
 
     def located(self, address: str, *, new: bool = False) -> tuple[Pool, str]:

@@ -228,6 +228,34 @@ def _print_table(console: Console, table: Table) -> None:
         console.file.write(line.rstrip() + "\n")
 
 
+class Counter:
+    """How many VMs were gone through, on stderr, once that takes a while; `update` is a backend's `on_look`."""
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+        self._is_shown = False
+
+    def update(self, number: int) -> None:
+        """Show the number, now and then."""
+        if number % _SHOWN_EACH and self._begun is not None:
+            return
+        now = time.monotonic()
+        self._begun = now if self._begun is None else self._begun
+        if now - self._begun >= BAR_AFTER_SECONDS:
+            self._is_shown = True
+            sys.stderr.write(f"\r{number} VMs…\x1b[K")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Take it away."""
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+_SHOWN_EACH = 100
+
+
 class Bars:
     """Progress bars on stderr, one for each copy that takes a while; `update` is a pool's `on_progress`."""
 

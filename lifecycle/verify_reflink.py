@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from lifecycle import config as settings
@@ -14,7 +14,7 @@ from lifecycle.config import CrashPolicy
 from lifecycle.evidence import ATTEMPTS, Evidence, gather, gather_all, marks
 from lifecycle.files import Directory
 from lifecycle.judging import Judgement, judge, leftover_files, seal
-from lifecycle.listing import exists, vms_below
+from lifecycle.listing import Found, exists, vms_below
 from lifecycle.names import FileName, Kind
 from lifecycle.states import State
 
@@ -24,8 +24,13 @@ _COW = "of the older `file` driver, which keeps changes there; left alone"
 _FOREIGN = "not a file of any volume; left alone"
 
 
-def findings(path: str, vm: str | None, on_crash: CrashPolicy) -> Iterator[Finding]:
-    """Yield what is found in the pool at this path, or in one VM of it."""
+def findings(
+    path: str,
+    vm: str | None,
+    on_crash: CrashPolicy,
+    walk: Callable[[Directory], Iterator[Found]] = vms_below,
+) -> Iterator[Finding]:
+    """Yield what is found in the pool at this path, or in one VM of it; `walk` yields what can be its VMs."""
     with Directory.open(path) as root:
         if vm is not None:
             with root.child(vm) as directory:
@@ -34,7 +39,7 @@ def findings(path: str, vm: str | None, on_crash: CrashPolicy) -> Iterator[Findi
         for entry in sorted(root.entries(), key=lambda one: one.name):
             if not entry.is_dir(follow_symlinks=False) and entry.name not in _OF_THE_POOL:
                 yield Finding(names.printable(entry.name), _FOREIGN, harmful=False)
-        for found in vms_below(root):
+        for found in walk(root):
             yield from _in_vm(found.vm, found.directory, found.entries, on_crash)
 
 

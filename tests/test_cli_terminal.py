@@ -312,3 +312,47 @@ def test_verbose_logs_every_file_operation_with_both_names(dirty: Volume, option
 
 def test_without_verbose_nothing_is_logged(dirty: Volume) -> None:
     assert call_apart("stop", "ci").err == ""
+
+
+# ---------------------------------------------------------------- many VMs
+
+
+def test_going_through_many_vms_is_shown_once_it_takes_long(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter = terminal.Counter()
+    for number in range(1, 201):
+        clock.now = number / 200
+        counter.update(number)
+    assert capsys.readouterr().err == ""
+    for number in range(201, 401):
+        clock.now = number / 100
+        counter.update(number)
+    assert capsys.readouterr().err == "\r300 VMs…\x1b[K\r400 VMs…\x1b[K"
+    counter.close()
+    assert capsys.readouterr().err == "\r\x1b[K"
+
+
+def test_going_through_few_shows_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    counter = terminal.Counter()
+    counter.update(1)
+    counter.close()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda pool: list(pool.backend.survey()),
+        lambda pool: list(pool.verify()),
+        lambda pool: pool.recover(),
+    ],
+    ids=["list", "verify", "recover"],
+)
+def test_who_watches_is_told_of_each_vm(xfs_pool: Pool, look: Callable[[Pool], object]) -> None:
+    for name in ("a", "b", "c/d"):
+        xfs_pool.create_volume(f"{name}/root", SIZE)
+    seen: list[int] = []
+    xfs_pool.backend.on_look = seen.append
+    look(xfs_pool)
+    assert seen == [1, 2, 3, 4]  # c is a directory too

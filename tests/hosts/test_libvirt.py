@@ -251,3 +251,20 @@ def test_a_vm_with_none_of_our_disks_is_left_alone(
     foreign.start_paused()
     foreign.destroy()
     assert (root.state, list(vms.verify())) == ("created", [])
+
+
+def test_a_program_in_hooks_d_refuses_a_start_and_virsh_says_why(
+    vms: Pool, define: Define, daemon: Libvirt
+) -> None:
+    root = vms.create_volume("ci/root", SIZE)
+    hook = Path(vms.path, "hooks.d", "pre-start")
+    hook.parent.mkdir(mode=0o755)
+    hook.write_text("#!/bin/sh\necho 'no more starts this week' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    ci = define("ci", root)
+    assert "no more starts this week" in daemon.refused("start", ci.name)
+    assert root.state == "created"
+    hook.unlink()
+    ci.start_paused()
+    assert root.state == "started"
+    ci.destroy()
