@@ -89,7 +89,7 @@ def lock(directory: Directory, timeout: float) -> bool:
 
     The kernel frees the lock when the process ends, however it ends.
     """
-    waited, pause = 0.0, 0.001
+    waited, pause = 0.0, 0.0001
     while True:
         try:
             fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

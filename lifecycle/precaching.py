@@ -99,6 +99,21 @@ def begin(path: str, *volume_ids: str) -> int:
         setsid=True,
         setsigmask=(),
     )
-    # so that it leaves no zombie
-    threading.Thread(target=os.waitpid, args=(pid, 0), daemon=True).start()
+    _reap()
+    _begun.append(pid)
     return pid
+
+
+_begun: list[int] = []
+"""The processes begun here that have not been seen to end."""
+
+
+def _reap() -> None:
+    """Let those go that have ended; waiting for each in a thread would hold up who begins it."""
+    for pid in list(_begun):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:  # someone else in this process waits for all its children
+            ended = True
+        if ended:
+            _begun.remove(pid)

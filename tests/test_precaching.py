@@ -6,7 +6,6 @@ import errno
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -251,7 +250,6 @@ def test_the_process_does_it_and_leaves(volume: Volume) -> None:
 
 def test_the_process_is_detached(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the real one
-    monkeypatch.setattr(threading, "Thread", mock.Mock())  # the test waits for it itself
     pid = precaching.begin(volume.pool.path, volume.id)
     assert os.getsid(pid) == pid
     assert os.waitpid(pid, 0) == (pid, 0)
@@ -266,7 +264,6 @@ def test_the_process_loads_nothing_from_where_its_caller_happens_to_be(
     (tmp_path / "lifecycle/__init__.py").write_text("")
     (tmp_path / "lifecycle/ahead_worker.py").write_text(f"open({str(tmp_path / 'seen')!r}, 'w')")
     monkeypatch.undo()  # the real one
-    monkeypatch.setattr(threading, "Thread", mock.Mock())  # the test waits for it itself
     monkeypatch.chdir(tmp_path)
     os.waitpid(precaching.begin(volume.pool.path, volume.id), 0)
     assert not (tmp_path / "seen").exists()
