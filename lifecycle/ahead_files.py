@@ -3,8 +3,8 @@
 A volume's next working image is `NAME-precache.img`; those waiting for the disposables that begin from it are
 `.ready/NAME.….img` beside it. Each bears the number of the image it was made from as its modification time, as every
 unwritten working image does, and as its access time the modification time of that image: its seal, with the moment it
-was made. Whatever makes another image current drops them first, under the VM's lock. Where someone has put another in
-its place, as from a backup, the number may be the same, but not the time; and one that was read is of no use any more.
+was made. So one that is of another image is told at a glance, though that had the same number, as one put back from a
+backup has; and one that was read is of no use any more.
 """
 
 from __future__ import annotations
@@ -109,6 +109,15 @@ def new_ready_name(name: str) -> str:
 def drop(opened: VolumeImages) -> None:
     """Remove what was made ahead of the current image, which is about to be no longer current."""
     drop_precache(opened)
+    drop_waiting(opened)
+
+
+def drop_waiting(opened: VolumeImages) -> None:
+    """Remove what waits for disposables.
+
+    The volume's own next image is left to be replaced in the background, since it is told to be stale at a glance: to
+    remove a fragmented one takes longer than all else that makes another image current.
+    """
     if opened.evidence.ready:
         drop_ready(opened)
 

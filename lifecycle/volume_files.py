@@ -110,7 +110,7 @@ class VolumeFiles(VolumeImages):
             record = record.with_notes_on(kept, above=number)
         with self.ready(record) as draft:
             yield [*unflushed, draft.fd]
-            ahead_files.drop(self)
+            ahead_files.drop_waiting(self)
             self._keep_current(change)
             self.directory.rename(image, self.current)
         yield [self.directory]
@@ -134,7 +134,7 @@ class VolumeFiles(VolumeImages):
         with self.ready(record) as draft:
             files.sync_content(draft.fd)
             if file is not None:
-                ahead_files.drop(self)
+                ahead_files.drop_waiting(self)
                 self._keep_current(change)
                 self.directory.replace_by_link(file, self.current)
         self.directory.sync()
