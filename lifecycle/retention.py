@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lifecycle import events, flushing, names, transition
 from lifecycle.change import Change
 from lifecycle.errors import InvalidPolicy, LifecycleError, NoSuchRevision, Refused, Vetoed
+from lifecycle.states import State
 
 if TYPE_CHECKING:
     from lifecycle.policies import Plan
@@ -107,7 +108,8 @@ def remove_one(volume: Volume, number: int, *, reason: str) -> None:
     """
     with volume.pool.changing(volume):
         view = volume.pool.settle(volume.id)
-        if number in view.numbers and number != view.current:
+        is_whole = view.state is not State.DAMAGED
+        if is_whole and number in view.numbers and number != view.current:
             _remove(volume, Change("prune", view.state, view.state, names.now(), reason, number))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lifecycle import names
 from lifecycle.errors import Locked, Refused, Vetoed
 from lifecycle.sizes import format_size
-from lifecycle.states import Event
+from lifecycle.states import Event, State
 
 if TYPE_CHECKING:
     from lifecycle.backend import View
@@ -92,6 +92,8 @@ def _removable(pool: Pool) -> list[tuple[Volume, int]]:
     nothing = policies.parse("last 0")
     found = []
     for volume in pool:
+        if volume.state is State.DAMAGED:
+            continue  # its revisions are the way back
         at = {one.number: one.at for one in volume.revisions}
         numbers = nothing.plan(volume.revisions, names.now()).remove
         found += [(at[number], number, volume) for number in numbers if number in at]
