@@ -110,16 +110,35 @@ def write(record: Record) -> bytes:
             for number, note in sorted(record.notes.items())
         },
     }
-    return (json.dumps(document, indent=1) + "\n").encode()
+    lines = ",\n".join(f' "{key}": {json.dumps(value)}' for key, value in document.items())
+    return f"{{\n{lines}\n}}\n".encode()
 
 
 def read(where: str, content: bytes) -> Record:
-    """Read a record.
+    """Read a record. The same content is the same record, so those met last are kept.
 
     Raises:
         InvalidConfig: it cannot be understood, with the reason.
         NewerFormat: a newer version wrote it.
     """
+    known = _KNOWN.get(content)
+    if known is not None:
+        return known
+    record = _read(where, content)
+    if len(content) <= _USUAL:
+        if len(_KNOWN) >= _MANY_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[content] = record
+    return record
+
+
+_KNOWN: dict[bytes, Record] = {}
+_MANY_KNOWN = 1_000
+_USUAL = 1_000
+"""Bytes. So all that are kept take a megabyte or two."""
+
+
+def _read(where: str, content: bytes) -> Record:
     try:
         document = _DECODER.decode(content.decode())
     except (ValueError, RecursionError) as error:

@@ -50,6 +50,20 @@ def test_a_record_that_was_written_is_read_back(written: Record) -> None:
     assert record.read(WHERE, record.write(written)) == written
 
 
+def test_the_same_content_is_the_same_record() -> None:
+    content = record.write(FULL)
+    assert record.read(WHERE, content) is record.read(f"{WHERE}2", bytes(bytearray(content)))
+
+
+def test_not_all_records_ever_met_are_kept() -> None:
+    for number in range(2 * record._MANY_KNOWN):
+        record.read(WHERE, record.write(Record(current=number, next=number + 1)))
+    assert len(record._KNOWN) <= record._MANY_KNOWN
+    kept = len(record._KNOWN)
+    record.read(WHERE, record.write(Record().with_note(1, Note(label="x" * record._USUAL))))
+    assert len(record._KNOWN) == kept
+
+
 def test_a_record_holds_what_differs_from_the_defaults() -> None:
     assert json.loads(record.write(Record(current=1, next=2).with_note(1, Note(label="one")))) == {
         "format": 1,
