@@ -1,8 +1,9 @@
 """Your own hooks: programs in hooks.d that are run at each event, and may object before it.
 
-How this works. A subscriber of all `-ing` and `-ed` signals of a pool and of `failed` looks into two directories at
-each of them: hooks.d of the configuration's directory, then the pool's. A program there says by its name what it is
-run for: `pre-start`, `post-commit-50-copy`, `pre-any`, `failed`. It gets a JSON document on its standard input. One
+How this works. A subscriber of all `-ing` and `-ed` signals of a pool and of `failed` looks into two directories:
+hooks.d of the configuration's directory, then the pool's. If nothing is there when an event is announced, nothing is
+looked for when it is over. A program there says by its name what it is run for: `pre-start`, `post-commit-50-copy`,
+`pre-any`, `failed`. It gets a JSON document on its standard input. One
 that is run before an event and fails vetoes it; of one that is run after it, a failure is logged and changes nothing.
 
 A program that someone else could have put there, or could change, is not run. A hook runs while its VM is locked, so
@@ -36,11 +37,12 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class OwnHooks:
-    """Runs the hooks of a pool. They are looked for each time, so one that is put there is run from then on."""
+    """Runs the hooks of a pool. They are looked for at each event, so one that is put there is run from the next on."""
 
     def __init__(self, pool: Pool) -> None:
         """Subscribe to the signals of this pool, but the imperative ones."""
         self._warned: set[str] = set()
+        self._without: Change | None = None  # one for which nothing was there
         for tenses in events.EVENTS.values():
             tenses.announced.connect(self.before, sender=pool)
             tenses.reported.connect(self.after, sender=pool)
@@ -73,10 +75,14 @@ class OwnHooks:
         error: BaseException | None = None,
     ) -> None:
         """Run the hooks of one moment (`pre`, `post` or `failed`) of an event."""
+        if change is self._without:
+            return
+        there = [(one, files) for one in _directories(pool) if (files := self._list(one))]
+        if not there:
+            self._without = change
+            return
         moments = {when} if when == "failed" else {f"{when}-any", f"{when}-{change.event}"}
-        found = [
-            path for directory in _directories(pool) for path in self._find(directory, moments)
-        ]
+        found = [path for one, files in there for path in self._find(one, files, moments)]
         if not found:
             return
         import json  # noqa: PLC0415 - seldom needed
@@ -96,16 +102,19 @@ class OwnHooks:
             if ended.problem is not None:
                 log.warning("hook %s %s; what has happened stands", path, ended.problem)
 
-    def _find(self, directory: str, moments: set[str]) -> Iterator[str]:
-        """Yield the hooks of these moments that may be run, in the order of their names, links resolved."""
+    def _list(self, directory: str) -> list[str]:
+        """Return what is in a directory of hooks, if there is one."""
         try:
-            found = sorted(os.listdir(directory))
+            return os.listdir(directory)
         except FileNotFoundError:
-            return
+            return []
         except OSError as error:
             self._warn("no hook in %s is run: %s", directory, error.strerror)
-            return
-        for name in found:
+            return []
+
+    def _find(self, directory: str, files: list[str], moments: set[str]) -> Iterator[str]:
+        """Yield the hooks of these moments that may be run, in the order of their names, links resolved."""
+        for name in sorted(files):
             match = re.fullmatch(_NAME, name)
             if match is None:
                 if re.match(_MEANT_AS_ONE, name):

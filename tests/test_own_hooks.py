@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from command_line import SCRIPT, Call, Called, call_apart
@@ -161,6 +162,24 @@ def test_one_that_is_put_there_later_is_run_from_then_on(
     put(hooks, "post-release", f"echo ran >>{noted}")
     root.stop()
     assert noted.read_text() == "ran\n"
+
+
+def test_they_are_looked_for_once_an_event(root: Volume) -> None:
+    with mock.patch.object(os, "listdir", side_effect=FileNotFoundError) as looked:
+        root.start()
+    assert looked.call_count == 2  # the machine's and the pool's
+
+
+def test_one_that_is_put_there_in_the_middle_of_an_event_is_run_from_the_next_on(
+    root: Volume, hooks: Path, noted: Path
+) -> None:
+    with events.starting.connected_to(
+        lambda *_, **__: put(hooks, "post-any", f"echo $LIFECYCLE_HOOK >>{noted}")
+    ):
+        root.start()
+    assert not noted.exists()
+    root.stop()
+    assert noted.read_text() == "post-release\n"
 
 
 def test_a_copy_is_made_of_what_a_commit_is_about_to_prune(
