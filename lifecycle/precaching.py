@@ -1,11 +1,13 @@
 """Precaching at work: a subscriber that has the next working image made ahead, by a process of its own.
 
 The process is detached, has the lowest priority for processor and disk, and no one waits for it: without it a start
-makes its own working image. It is ahead_worker.py.
+makes its own working image. It is ahead_worker.py. Not even its beginning is waited for, which takes as long as half a
+stop: a thread does that.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -18,6 +20,8 @@ from lifecycle import events
 from lifecycle.errors import LifecycleError
 
 if TYPE_CHECKING:
+    from queue import SimpleQueue
+
     from lifecycle.change import Change
     from lifecycle.pool import Pool
     from lifecycle.volume import Volume
@@ -33,8 +37,8 @@ class Precaching:
 
     def connect(self, pool: Pool) -> None:
         """Subscribe to this pool's signals."""
+        events.started.connect(self.after_start, sender=pool)
         for signal in (
-            events.started,
             events.released,
             events.committed,
             events.reverted,
@@ -42,6 +46,11 @@ class Precaching:
             events.imported,
         ):
             signal.connect(self.after, sender=pool)
+
+    def after_start(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """See to what waits for disposables, if this is one, which begins from no image of its own."""
+        if change.revision is None:
+            self.see_to(pool, volume.id)
 
     def after(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """See to what the volume's next start will want."""
@@ -55,7 +64,7 @@ class Precaching:
                 return
             waiting: dict[str, list[str]] | None = getattr(_this_thread, "waiting", None)
             if waiting is None:
-                begin(pool.path, wanting)
+                begin_soon(pool.path, wanting)
             else:
                 waiting.setdefault(pool.path, []).append(wanting)
 
@@ -71,8 +80,7 @@ def together() -> Iterator[None]:
     finally:
         _this_thread.waiting = around
         for path, wanting in waiting.items():
-            with _logged(path):
-                begin(path, *dict.fromkeys(wanting))
+            begin_soon(path, *dict.fromkeys(wanting))
 
 
 @contextlib.contextmanager
@@ -85,6 +93,57 @@ def _logged(what: str) -> Iterator[None]:
 
 _this_thread = threading.local()
 """`waiting`: what is wanted within `together`, by the pool's path."""
+
+
+def begin_soon(path: str, *volume_ids: str) -> None:
+    """Have `begin` called as soon as this thread waits for something, or the process ends."""
+    _beginner.ask(path, volume_ids)
+
+
+class _Beginner:
+    """The thread that begins processes. It is begun when it is first asked, and ends with this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._asked: SimpleQueue[tuple[str, tuple[str, ...]] | None]
+
+    def ask(self, path: str, volume_ids: tuple[str, ...]) -> None:
+        """Have a process begun for volumes of a pool."""
+        with self._lock:
+            if self._thread is None:
+                from queue import SimpleQueue  # noqa: PLC0415 - not needed by a start
+
+                self._asked = SimpleQueue()
+                self._thread = threading.Thread(target=self._serve, name=WORKER, daemon=True)
+                self._thread.start()
+                atexit.register(self.finish)
+        self._asked.put((path, volume_ids))
+
+    def finish(self) -> None:
+        """Wait until all that was asked for is begun."""
+        if self._thread is not None:
+            self._asked.put(None)
+            self._thread.join()
+
+    def _serve(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            path, volume_ids = asked
+            with _logged(path):
+                begin(path, *volume_ids)
+
+
+_beginner = _Beginner()
+
+
+def _forget_beginner() -> None:
+    """Begin anew in a process that was forked: the thread is not there, and what it was asked for is its parent's."""
+    global _beginner  # noqa: PLW0603 - there is one a process
+    atexit.unregister(_beginner.finish)
+    _beginner = _Beginner()
+
+
+os.register_at_fork(after_in_child=_forget_beginner)
 
 
 def begin(path: str, *volume_ids: str) -> int:

@@ -54,7 +54,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 def ahead(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The volumes whose working images were to be made ahead: no test waits for the processes that would do it."""
     asked: list[str] = []
-    monkeypatch.setattr(precaching, "begin", lambda _path, *volume_ids: asked.extend(volume_ids))
+    monkeypatch.setattr(
+        precaching, "begin_soon", lambda _path, *volume_ids: asked.extend(volume_ids)
+    )
     return asked
 
 

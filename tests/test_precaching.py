@@ -283,7 +283,7 @@ def test_of_many_at_once_all_is_made_by_one_process(
     for volume in volumes:
         draw(volume, b"one")
     begun: list[tuple[str, ...]] = []
-    monkeypatch.setattr(precaching, "begin", lambda *what: begun.append(what))
+    monkeypatch.setattr(precaching, "begin_soon", lambda *what: begun.append(what))
     pool.stop(volumes)
     assert begun == [(pool.path, *(one.id for one in volumes))]
     subprocess.run([sys.executable, "-m", "lifecycle.ahead_worker", *begun[0]], check=True)
@@ -294,12 +294,51 @@ def test_what_asks_for_it_is_done_though_the_process_cannot_be_started(
     volume: Volume, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     failure = OSError(errno.EAGAIN, "no more processes")
+    beginner = precaching._Beginner()
     monkeypatch.setattr(precaching, "begin", mock.Mock(side_effect=failure))
-    assert volume.configure(keep="last 3").keep == "last 3"
-    assert "ci/root: nothing is made ahead" in caplog.text
+    monkeypatch.setattr(precaching, "begin_soon", lambda path, *ids: beginner.ask(path, ids))
+    for keep in ("last 3", "last 4"):
+        assert volume.configure(keep=keep).keep == keep
+    beginner.finish()
+    assert caplog.text.count("nothing is made ahead: [Errno 11] no more processes") == 2
     volume.pool.vm("ci").start()
     volume.pool.vm("ci").stop()
     assert volume.state is State.COMMITTED
+
+
+IN_A_PROCESS = """
+import os, sys
+from lifecycle import Pool, precaching
+
+pool = Pool.open(sys.argv[1])
+precaching.begin = lambda path, *ids: os.write(1, f"{path} {' '.join(ids)}\\n".encode())
+pool["ci/root"].configure(keep="last 3")
+if "fork" in sys.argv:
+    child = os.fork()
+    pool["ci/root"].configure(keep="last 4")
+    if child:
+        os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize(("how", "times"), [((), 1), (("fork",), 3)], ids=["ends", "forks"])
+def test_what_was_asked_for_is_begun_before_the_process_ends(
+    volume: Volume, how: tuple[str, ...], times: int
+) -> None:
+    words = [sys.executable, "-c", IN_A_PROCESS, volume.pool.path, *how]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    assert done.stdout == f"{volume.pool.path} ci/root\n" * times
+
+
+def test_a_start_looks_for_nothing_to_be_made_but_a_disposables_does(
+    pool: Pool, volume: Volume
+) -> None:
+    disposable = pool.create_volume("ci/box", source=volume)
+    with mock.patch.object(pool.backend, "wants_ahead", return_value=None) as looked:
+        volume.start()
+        assert not looked.called
+        disposable.start()
+        looked.assert_called_once_with("ci/box")
 
 
 def test_of_what_a_subscriber_stops_meanwhile_it_is_made_too(
