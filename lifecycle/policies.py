@@ -105,6 +105,11 @@ class Policy(NamedTuple):
     line: str
     terms: tuple[Keeps, ...]
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether it keeps every revision there can be."""
+        return _everything in self.terms
+
     def plan(self, revisions: Iterable[Revision], now: datetime) -> Plan:
         """Return a verdict on each revision.
 

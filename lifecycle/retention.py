@@ -18,6 +18,7 @@ from lifecycle.errors import InvalidPolicy, LifecycleError, NoSuchRevision, Refu
 from lifecycle.states import State
 
 if TYPE_CHECKING:
+    from lifecycle.backend import View
     from lifecycle.policies import Plan
     from lifecycle.pool import Pool
     from lifecycle.volume import Volume
@@ -39,7 +40,7 @@ class Retention:
             waiting[volume] = True
             return
         try:
-            prune(volume)
+            _remove_all([(volume, change) for change in _announced(volume)])
         except InvalidPolicy as error:
             log.error("%s: nothing is pruned: %s", volume.id, error)
 
@@ -65,7 +66,7 @@ def together(volumes: Iterable[Volume]) -> Iterator[None]:
         announced = []
         for volume in (one for one, was_committed in waiting.items() if was_committed):
             try:
-                announced += [(volume, change) for change in _announced(volume)[1]]
+                announced += [(volume, change) for change in _announced(volume)]
             except Exception:
                 log.exception("%s: nothing is pruned", volume.id)
         try:
@@ -79,15 +80,23 @@ def prune(volume: Volume) -> Plan:
 
     What a subscriber of `pruning` objects to stays, until the next time.
     """
-    plan, announced = _announced(volume)
-    _remove_all([(volume, change) for change in announced])
+    view = volume.require(volume.pool.settle(volume.id))
+    plan = volume.pool.policy_for(view.config).plan(volume.revisions, names.now())
+    _remove_all([(volume, change) for change in _announce(volume, view, plan)])
     return plan
 
 
-def _announced(volume: Volume) -> tuple[Plan, list[Change]]:
-    """Plan, announce what is to be removed, and return both."""
+def _announced(volume: Volume) -> list[Change]:
+    """Plan, announce what is to be removed, and return that; the revisions are not even looked at if all stay."""
     view = volume.require(volume.pool.settle(volume.id))
-    plan = volume.pool.policy_for(view.config).plan(volume.revisions, names.now())
+    policy = volume.pool.policy_for(view.config)
+    if policy.keeps_all:
+        return []
+    return _announce(volume, view, policy.plan(volume.revisions, names.now()))
+
+
+def _announce(volume: Volume, view: View, plan: Plan) -> list[Change]:
+    """Announce what is to be removed, and return that."""
     announced = []
     for number in plan.remove:
         change = Change("prune", view.state, view.state, names.now(), None, number)
@@ -97,7 +106,7 @@ def _announced(volume: Volume) -> tuple[Plan, list[Change]]:
             log.warning("%s: revision %d stays: %s", volume.id, number, veto.reason)
         else:
             announced.append(change)
-    return plan, announced
+    return announced
 
 
 def remove_one(volume: Volume, number: int, *, reason: str) -> None:
