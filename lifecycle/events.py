@@ -32,7 +32,7 @@ class _Ordered:
     """A set that remembers when each item was added: what blinker keeps the receivers' ids in.
 
     blinker unites two of them, of those who hear everyone and of those who hear this sender, and calls the
-    receivers in the order of the union; so the moment of adding is counted over all sets.
+    receivers in the order of the union; so the moment of adding is counted over all sets. The dict is in that order.
     """
 
     _moments = itertools.count()
@@ -50,11 +50,14 @@ class _Ordered:
         return _Ordered(self._moment_of)
 
     def __or__(self, other: _Ordered) -> _Ordered:
+        if not self._moment_of:  # as a rule: few hear everyone
+            return other
         both = other._moment_of | self._moment_of
-        return _Ordered({one: min(both[one], other._moment_of.get(one, both[one])) for one in both})
+        first = {one: min(both[one], other._moment_of.get(one, both[one])) for one in both}
+        return _Ordered(dict(sorted(first.items(), key=lambda item: item[1])))
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(sorted(self._moment_of, key=self._moment_of.__getitem__))
+        return iter(tuple(self._moment_of))  # a receiver may disconnect one meanwhile
 
     def __len__(self) -> int:
         return len(self._moment_of)
