@@ -15,6 +15,7 @@ from benchmarks.places import Place
 from benchmarks.ways import NOT_READY, START, Way
 from lifecycle import Pool, Volume, files
 from lifecycle.config import PoolConfig
+from lifecycle.precaching import WORKER
 
 SCRIPT = str(Path(sys.executable).with_name("lifecycle"))
 CLONED = "clones"
@@ -119,14 +120,24 @@ class Library(Way):
 
 
 def wait_until_ready(volume: Volume) -> bool:
-    """Return True once the volume's next working image is there and fresh; False if it does not come."""
+    """Return True once the volume's next working image is there and fresh, and who made it is gone; False if not."""
     ready = f"{volume.pool.path}/{volume.id}-precache.img"
     end = time.monotonic() + _PATIENCE
-    while not _is_fresh(ready, volume):
+    while not _is_fresh(ready, volume) or _is_at_work():
         if time.monotonic() > end:
             return False
         time.sleep(0.0005)
     return True
+
+
+def _is_at_work() -> bool:
+    """Tell whether a process that makes images ahead is still there; how it ends takes its part of the machine too."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            about = stat.read_text(errors="replace")
+            if f"({WORKER})" in about and ") Z " not in about:
+                return True
+    return False
 
 
 def _is_fresh(ready: str, volume: Volume) -> bool:

@@ -97,6 +97,7 @@ class Way(ABC):
         """Return the seconds of a revert, after a write to revert."""
         self.once()
         seconds = timed(self.revert)
+        self.settle()
         self.trim()
         return {REVERT: seconds}
 
