@@ -353,10 +353,14 @@ class ReflinkBackend(ReflinkCloning):
     def _is_still(self, vm: str, directory: Directory) -> bool:
         """Tell whether the VM's name still leads to the directory that was locked."""
         try:
-            with self.directory(vm) as now:
-                return os.path.sameopenfile(now.fd, directory.fd)
+            return os.path.samestat(os.stat(f"{self.root}/{vm}"), os.fstat(directory.fd))
         except FileNotFoundError:
             return False
+
+    def entered(self, vm: str) -> contextlib.AbstractContextManager[Directory]:
+        """Return the VM's directory, open within a block; that which is open already, if its lock is held."""
+        held = self._this_thread.directories.get(vm)
+        return super().entered(vm) if held is None else contextlib.nullcontext(held)
 
     def _drop_empty(self, vm: str) -> None:
         """Remove the VM's directory and those above it, as far as they are empty."""

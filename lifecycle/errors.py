@@ -6,8 +6,7 @@ state, and what to do instead: it is meant to be shown to a person as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -305,15 +304,21 @@ class StorageFailed(LifecycleError, OSError):
         )
 
 
-@contextmanager
-def storage(volume: str, event: str) -> Iterator[None]:
+class storage:  # noqa: N801 - it is used as a function
     """Turn what the file system complains of in the block into `StorageFailed`."""
-    try:
-        yield
-    except LifecycleError:
-        raise
-    except OSError as error:
-        raise StorageFailed(volume, event, error) from error
+
+    __slots__ = ("_event", "_volume")
+
+    def __init__(self, volume: str, event: str) -> None:
+        self._volume = volume
+        self._event = event
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, LifecycleError):
+            raise StorageFailed(self._volume, self._event, error) from error
 
 
 class HookFailed(LifecycleError):

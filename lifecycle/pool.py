@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle import config as settings
 from lifecycle import events, locking, names, opening, planning, together
+from lifecycle.backend import View
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import (
     InvalidName,
     LifecycleError,
+    NoSuchVolume,
     NotAPool,
     Refused,
     storage,
@@ -28,7 +30,7 @@ from lifecycle.vm import VM
 from lifecycle.volume import Volume
 
 if TYPE_CHECKING:
-    from lifecycle.backend import Backend, Capacity, Finding, View
+    from lifecycle.backend import Backend, Capacity, Finding
     from lifecycle.contents import Content
     from lifecycle.copying import Progress
     from lifecycle.policies import Policy
@@ -345,12 +347,19 @@ class Pool:
     # ------------------------------------------------------------ inside
 
     @contextmanager
-    def changing(self, *volumes: Volume, create: bool = False) -> Iterator[None]:
+    def changing(
+        self, *volumes: Volume, create: bool = False, what: str | None = None
+    ) -> Iterator[None]:
         """Lock the volumes' VMs while they go through transitions.
+
+        Args:
+            volumes: those.
+            create: whether a VM that is not there is made.
+            what: the event that is to be; then, where there is no such VM, it is refused as in `absent`.
 
         Raises:
             Refused: this thread is changing one of them already: a subscriber called back.
-            NoSuchVolume: there is no such VM, and `create` is not set.
+            NoSuchVolume: there is no such VM.
             Locked: another process did not finish in time.
         """
         for volume in volumes:
@@ -359,8 +368,13 @@ class Pool:
         mine = {(self.identity, volume.id) for volume in volumes}
         with ExitStack() as held:
             for vm, volume in sorted({volume.vm: volume for volume in volumes}.items()):
-                with storage(volume.id, "lock"):
-                    held.enter_context(self.locked(vm, create=create))
+                try:
+                    with storage(volume.id, "lock"):
+                        held.enter_context(self.locked(vm, create=create))
+                except NoSuchVolume:
+                    if what is None:
+                        raise
+                    raise planning.refusal(volume, View(), what) from None
             changing |= mine
             held.callback(changing.difference_update, mine)
             yield

@@ -160,7 +160,7 @@ class ReflinkTelling:
     def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
         """Return who holds the volume's image open."""
         vm, name = names.split_id(volume_id)
-        with contextlib.suppress(FileNotFoundError), self.directory(vm) as directory:
+        with contextlib.suppress(FileNotFoundError), self.entered(vm) as directory:
             working = _users_of(directory, name + Kind.WORKING)
             if working is not None:
                 return working
@@ -219,6 +219,14 @@ class ReflinkTelling:
         """
         with Directory.open(self.root) as root:
             return root.child(vm, create=create)
+
+    def entered(self, vm: str) -> contextlib.AbstractContextManager[Directory]:
+        """Return the VM's directory, open within a block.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return self.directory(vm)
 
     @contextlib.contextmanager
     def opened(self, volume_id: str) -> Iterator[VolumeFiles]:

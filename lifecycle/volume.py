@@ -7,8 +7,8 @@ so any number of them, in any number of processes, agree.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import names, planning, room
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from lifecycle.contents import Content
     from lifecycle.policies import Plan
     from lifecycle.record import Note
-    from lifecycle.transition import Transition
 
 
 _MAX_LABEL = 200
@@ -52,8 +51,7 @@ class Volume(VolumeTelling):
             StorageFailed: the file system failed; there is no working image.
         """
         room.make(self.pool)
-        with self._transition(Event.START) as transition:
-            return transition.run()
+        return self._run(Event.START)
 
     def stop(self, *, discard: bool = False, reason: str | None = None) -> Change:
         """Keep or throw away what the VM wrote, by what kind of volume it is; durable when this returns.
@@ -71,7 +69,7 @@ class Volume(VolumeTelling):
             Vetoed: a subscriber objected; it is still running.
             StorageFailed: the file system failed; the working image is as it was, stop again.
         """
-        with self._changing("stop"):
+        with self.pool.changing(self, what="stop"):
             return planning.stop(self, discard=discard, reason=reason).run()
 
     # ------------------------------------------------------------ single events
@@ -84,8 +82,7 @@ class Volume(VolumeTelling):
         Raises:
             Refused: nothing has been written, or it was noticed before.
         """
-        with self._transition(Event.WRITE) as transition:
-            return transition.run()
+        return self._run(Event.WRITE)
 
     def release(self) -> Change:
         """Drop the working image, to which nothing was written; the volume rests where it did before.
@@ -94,8 +91,7 @@ class Volume(VolumeTelling):
             Refused: it is not started, or something was written.
             InUse: its working image is held open.
         """
-        with self._transition(Event.RELEASE) as transition:
-            return transition.run()
+        return self._run(Event.RELEASE)
 
     def commit(self, *, reason: str | None = None) -> Change:
         """Make the working image current; what was current becomes a revision. Durable when this returns.
@@ -105,8 +101,7 @@ class Volume(VolumeTelling):
             InUse: its working image is held open.
             Vetoed, StorageFailed: as in `stop`.
         """
-        with self._transition(Event.COMMIT, reason=reason) as transition:
-            return transition.run()
+        return self._run(Event.COMMIT, reason=reason)
 
     def checkpoint(self) -> Change:
         """Keep what the running VM has written by now as a revision; durable when this returns.
@@ -118,8 +113,7 @@ class Volume(VolumeTelling):
             Refused: it is not running, or not saved on stop.
             Unsupported: the pool has no reflinks, and the VM is running.
         """
-        with self._transition(Event.CHECKPOINT) as transition:
-            return transition.run()
+        return self._run(Event.CHECKPOINT)
 
     def revert(self, to: int | None = None) -> Change:
         """Take the volume back; durable when this returns.
@@ -137,8 +131,7 @@ class Volume(VolumeTelling):
             Refused: it has no images of its own; or it is running and `to` is given.
             InUse: its working image is held open.
         """
-        with self._transition(Event.REVERT, asked={"to": to}) as transition:
-            return transition.run()
+        return self._run(Event.REVERT, asked={"to": to})
 
     def resize(self, size: int | str, *, shrink: bool = False) -> Change:
         """Give the disk another size; durable when this returns.
@@ -155,8 +148,7 @@ class Volume(VolumeTelling):
             Refused: it would shrink while it runs.
         """
         wanted = parse_size(size)
-        with self._transition(Event.RESIZE, asked={"size": wanted, "shrink": shrink}) as transition:
-            return transition.run()
+        return self._run(Event.RESIZE, asked={"size": wanted, "shrink": shrink})
 
     def import_from(
         self,
@@ -194,8 +186,7 @@ class Volume(VolumeTelling):
                 prepared(found, self, image_format=image_format, follow=follow, verify=verify)
             )
             asked = {"content": found.fd, "name": found.name, "verify": verify}
-            transition = self._transition(Event.IMPORT, reason=found.cause, asked=asked)
-            return opened.enter_context(transition).run()
+            return self._run(Event.IMPORT, reason=found.cause, asked=asked)
 
     def export(self, revision: int | None = None) -> Content:
         """Open the current image, or a revision, for reading; `Content.save` writes it to a file or device.
@@ -216,8 +207,7 @@ class Volume(VolumeTelling):
             Refused: it is running, or the source of other volumes.
             InUse: an image of it is held open.
         """
-        with self._transition(Event.REMOVE) as transition:
-            return transition.run()
+        return self._run(Event.REMOVE)
 
     # ------------------------------------------------------------ revisions and configuration
 
@@ -388,27 +378,12 @@ class Volume(VolumeTelling):
             raise NoSuchVolume(self.id, self.pool.path)
         return view
 
-    @contextmanager
-    def _transition(
-        self,
-        event: Event,
-        *,
-        reason: str | None = None,
-        asked: dict[str, Any] | None = None,
-    ) -> Iterator[Transition]:
-        """Lock the VM, look, and plan the event."""
-        with self._changing(event):
-            yield planning.plan(self, event, reason=reason, asked=asked)
-
-    @contextmanager
-    def _changing(self, what: str) -> Iterator[None]:
-        """Lock the VM; where there is no such VM, refuse as the rulebook refuses in `absent`."""
-        with ExitStack() as locked:
-            try:
-                locked.enter_context(self.pool.changing(self))
-            except NoSuchVolume:
-                raise planning.refusal(self, View(), what) from None
-            yield
+    def _run(
+        self, event: Event, *, reason: str | None = None, asked: dict[str, Any] | None = None
+    ) -> Change:
+        """Lock the VM, look, plan the event and let it happen."""
+        with self.pool.changing(self, what=event):
+            return planning.plan(self, event, reason=reason, asked=asked).run()
 
     def _annotate(self, number: int, change: Callable[[Note], Note]) -> None:
         with self.pool.changing(self):
