@@ -32,9 +32,7 @@ def is_fresh(status: os.stat_result, number: int, origin: os.stat_result) -> boo
 
 def has_precache(opened: VolumeImages) -> bool:
     """Tell whether the volume's next working image is there, and fresh."""
-    status = (
-        opened.directory.stat(opened.name + Kind.PRECACHE) if opened.evidence.precache else None
-    )
+    status = opened.directory.stat(opened.name + Kind.PRECACHE)
     current, number = opened.evidence.current, opened.view.current
     return (
         status is not None
@@ -107,33 +105,26 @@ def new_ready_name(name: str) -> str:
 
 
 def drop(opened: VolumeImages) -> None:
-    """Remove what was made ahead of the current image, which is about to be no longer current."""
+    """Remove all that was made ahead."""
     drop_precache(opened)
-    drop_waiting(opened)
-
-
-def drop_waiting(opened: VolumeImages) -> None:
-    """Remove what waits for disposables.
-
-    The volume's own next image is left to be replaced in the background, since it is told to be stale at a glance: to
-    remove a fragmented one takes longer than all else that makes another image current.
-    """
-    if opened.evidence.ready:
-        drop_ready(opened)
+    drop_ready(opened)
 
 
 def drop_precache(opened: VolumeImages) -> None:
     """Remove the volume's next working image, if there is one."""
-    if opened.evidence.precache:
-        opened.directory.remove(opened.name + Kind.PRECACHE)
+    opened.directory.remove(opened.name + Kind.PRECACHE)
 
 
 def drop_ready(opened: VolumeImages, *, keep: int = 0) -> None:
-    """Remove what waits for disposables, but for so many."""
+    """Remove what waits for disposables, but for so many.
+
+    The volume's own next image can stay, to be replaced in the background, since it is told to be stale at a glance: to
+    remove a fragmented one takes longer than all else that makes another image current.
+    """
     try:
         waiting = opened.directory.child(READY)
     except FileNotFoundError:
-        return  # another volume of the VM, stopped together with this one, had the last that waited
+        return
     with waiting:
         files = sorted(entry.name for entry in waiting.entries() if _is_of(entry.name, opened.name))
         for file in files[keep:]:

@@ -65,7 +65,7 @@ def _missing(backend: ReflinkBackend, opened: VolumeFiles) -> str | None:
         return None
     if evidence.working is None and _pays(backend, opened) and not ahead_files.has_precache(opened):
         return Kind.PRECACHE
-    return READY if _waiting(opened) < config.ready else None
+    return READY if config.ready and _waiting(opened) < config.ready else None
 
 
 def _pays(backend: ReflinkBackend, opened: VolumeFiles) -> bool:
@@ -83,10 +83,11 @@ def _pays(backend: ReflinkBackend, opened: VolumeFiles) -> bool:
 def _waiting(opened: VolumeFiles) -> int:
     """Return how many images wait for disposables."""
     current, number = opened.evidence.current, opened.view.current
-    if not opened.evidence.ready or current is None or number is None:
+    if current is None or number is None:
         return 0
-    with opened.directory.child(READY) as directory:
+    with contextlib.suppress(FileNotFoundError), opened.directory.child(READY) as directory:
         return len(ahead_files.fresh_ready(directory, opened.name, number, current))
+    return 0
 
 
 def _make_one(backend: ReflinkBackend, volume_id: str, origin: int) -> bool:

@@ -181,8 +181,7 @@ class ReflinkBackend(ReflinkCloning):
     def configure(self, volume_id: str, config: VolumeConfig) -> None:
         """Write down how the volume is set up."""
         with self._acting(volume_id) as opened:
-            if opened.evidence.ready:
-                ahead_files.drop_ready(opened, keep=config.ready)
+            ahead_files.drop_ready(opened, keep=config.ready)
             opened.write(opened.record._replace(config=config))
             opened.directory.sync()
 

@@ -1,7 +1,8 @@
 """What there is of one volume in its VM's directory: read in one go, without a lock.
 
-What it means is judging.py's to say. Files of other volumes are passed by as cheaply as can be, and revisions are only
-listed until someone asks for one, since a directory can hold thousands.
+What it means is judging.py's to say. The record, the current and the working image are looked at by their names. All
+other files must be listed, and there can be thousands; so for who holds the VM's lock, under which nothing changes,
+they are listed only when they are asked for. A commit never does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import functools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
@@ -26,6 +27,47 @@ ATTEMPTS = 100
 """How often to read again when a transition went on meanwhile. Each takes microseconds, a transition longer."""
 
 
+class Listed:
+    """The files of one volume as a directory lists them.
+
+    Attributes:
+        entries: those that are told by their endings, by kind.
+        revisions: the revisions'.
+        leftovers: the names of temporary files of no worth.
+    """
+
+    __slots__ = ("entries", "leftovers", "revisions")
+
+    def __init__(self) -> None:
+        self.entries: dict[str, os.DirEntry[str]] = {}
+        self.revisions: list[os.DirEntry[str]] = []
+        self.leftovers: list[str] = []
+
+    def add(self, entry: os.DirEntry[str], kind: str) -> None:
+        """Add a file of that kind."""
+        if kind == Kind.REVISION:
+            self.revisions.append(entry)
+        elif kind == Kind.LEFTOVER:
+            self.leftovers.append(entry.name)
+        else:
+            self.entries[kind] = entry
+
+
+class Others:
+    """The files of one volume beside its record, its current and its working image."""
+
+    def __init__(self, list_them: Callable[[], Listed]) -> None:
+        self._list_them = list_them
+
+    @functools.cached_property
+    def listed(self) -> Listed:
+        """What the directory lists, or listed when this was first asked for."""
+        return self._list_them()
+
+
+_NONE = Others(Listed)
+
+
 class RevisionFile(NamedTuple):
     """A revision as the directory lists it."""
 
@@ -38,30 +80,30 @@ class RevisionFile(NamedTuple):
 class Revisions(Mapping[int, RevisionFile]):
     """The revisions on file by number, 0 too: read from the directory's entries when they are first asked for.
 
-    Most events ask nothing of them, and there can be thousands.
-
     Attributes:
         doubles: further files that claim to be a revision of the same number; of two the later counts.
     """
 
-    def __init__(self, name: str = "", entries: Iterable[os.DirEntry[str]] = ()) -> None:
+    def __init__(self, name: str, others: Others) -> None:
         self._name = name
-        self._entries = entries
+        self._others = others
 
     @functools.cached_property
-    def _found(self) -> tuple[dict[int, RevisionFile], tuple[str, ...]]:
-        found: dict[int, RevisionFile] = {}
+    def _found(self) -> tuple[dict[int, os.DirEntry[str]], tuple[str, ...]]:
+        found: dict[int, os.DirEntry[str]] = {}
         doubles = []
-        for entry in self._entries:
-            parsed = names.parse_revision(entry.name[len(self._name) :])
-            if parsed is None or not entry.is_file(follow_symlinks=False):
+        start = len(self._name)
+        for entry in self._others.listed.revisions:
+            number = names.revision_number(entry.name, start)
+            if number is None or not entry.is_file(follow_symlinks=False):
                 continue
-            one = RevisionFile(entry.name, *parsed, entry.inode())
-            other = found.setdefault(one.number, one)
-            if other is not one:
-                older, newer = sorted((other, one), key=lambda two: (two.at, two.file))
-                found[one.number] = newer
-                doubles.append(older.file)
+            other = found.setdefault(number, entry)
+            if (
+                other is not entry
+            ):  # their names differ in the time only, and times are ordered as texts
+                older, newer = sorted((other, entry), key=lambda two: two.name)
+                found[number] = newer
+                doubles.append(older.name)
         return found, tuple(doubles)
 
     @property
@@ -71,13 +113,17 @@ class Revisions(Mapping[int, RevisionFile]):
 
     def statuses(self) -> Iterator[os.stat_result]:
         """Yield the status of each file."""
-        for entry in self._entries:
-            if names.parse_revision(entry.name[len(self._name) :]) is not None:
+        for entry in self._others.listed.revisions:
+            if names.revision_number(entry.name, len(self._name)) is not None:
                 with contextlib.suppress(FileNotFoundError):
                     yield entry.stat(follow_symlinks=False)
 
     def __getitem__(self, number: int) -> RevisionFile:
-        return self._found[0][number]
+        entry = self._found[0][number]
+        at = names.revision_time(entry.name)
+        if at is None:
+            raise ValueError(f"{entry.name} is no revision's")  # never, since its number was read
+        return RevisionFile(entry.name, number, at, entry.inode())
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._found[0])
@@ -92,13 +138,10 @@ class Evidence(NamedTuple):
     Attributes:
         name: the volume's NAME.
         current, working: the images' status; None where there is none.
-        revisions: those on file.
-        leftovers: temporary files of no worth.
+        others: the files beside those and the record.
+        revisions: those among them.
         changed_beside: whether a `-cow.img` of the older `file` driver holds what the image lacks.
         record: the record; None if there is none or it cannot be read.
-        precache: whether there is a working image made ahead, fresh or not.
-        importing: whether there is an image on its way in, or what a crash left of one.
-        ready: whether images of the VM wait for disposables.
         statuses: those of the record, the current and the working image, as they were found.
         damage: what makes the volume unusable as it is.
         newer: whether a newer version wrote the record, which must then be left as it is.
@@ -107,16 +150,23 @@ class Evidence(NamedTuple):
     name: str
     current: os.stat_result | None = None
     working: os.stat_result | None = None
-    revisions: Revisions = Revisions()
-    leftovers: tuple[str, ...] = ()
+    others: Others = _NONE
+    revisions: Revisions = Revisions("", _NONE)
     changed_beside: bool = False
     record: Record | None = None
     damage: str | None = None
     newer: bool = False
-    precache: bool = False
-    importing: bool = False
-    ready: bool = False
     statuses: Mapping[str, os.stat_result | None] = MappingProxyType({})
+
+    @property
+    def leftovers(self) -> Sequence[str]:
+        """Temporary files of no worth."""
+        return self.others.listed.leftovers
+
+    @property
+    def importing(self) -> bool:
+        """Whether there is an image on its way in, or what a crash left of one."""
+        return Kind.IMPORT in self.others.listed.entries
 
     @property
     def current_size(self) -> int | None:
@@ -159,14 +209,13 @@ class Evidence(NamedTuple):
 def gather(directory: Directory, name: str, *, locked: bool = False) -> Evidence:
     """Read what there is of one volume, as of one moment.
 
-    Without its VM's lock (`locked`) it is read again if a transition went on meanwhile.
+    Without its VM's lock (`locked`) it is read again if a transition went on meanwhile. With it, other files are listed
+    when they are first asked for; the directory must be open by then.
     """
-    evidence = _gather(directory, name)
-    for _attempt in range(0 if locked else ATTEMPTS):
-        before = evidence.marks
-        if marks(directory, name) == before:
+    for _attempt in range(ATTEMPTS):
+        evidence = _gather(directory, name, locked=locked)
+        if locked or marks(directory, name) == evidence.marks:
             break
-        evidence = _gather(directory, name)
     return evidence
 
 
@@ -192,14 +241,12 @@ def gather_all(directory: Directory, entries: Iterable[os.DirEntry[str]]) -> lis
         parsed = names.parse_file(entry.name)
         if parsed is not None:
             found.setdefault(parsed.volume, Listed()).add(entry, parsed.kind)
-    ready = any(entry.name == _READY for entry in entries)
-    return [_of_listed(directory, name, found[name], ready=ready) for name in sorted(found)]
+    return [_of_listed(directory, name, found[name]) for name in sorted(found)]
 
 
-def _of_listed(directory: Directory, name: str, listed: Listed, *, ready: bool) -> Evidence:
-    listed.ready = ready
-    statuses = {kind: _status(listed.entries.get(kind)) for kind in _MARKED}
-    evidence = _evidence(directory, name, statuses, listed)
+def _of_listed(directory: Directory, name: str, listed: Listed) -> Evidence:
+    statuses = {kind: _status(listed.entries.get(kind)) for kind in (*_MARKED, Kind.COW)}
+    evidence = _evidence(directory, name, statuses, Others(lambda: listed))
     is_as_listed = all(
         _mark(directory.stat(name + kind)) == _mark(statuses[kind])
         for kind in (Kind.RECORD, Kind.CURRENT)
@@ -215,18 +262,20 @@ def _status(entry: os.DirEntry[str] | None) -> os.stat_result | None:
         return None
 
 
-def _gather(directory: Directory, name: str) -> Evidence:
-    statuses = {kind: directory.stat(name + kind) for kind in _MARKED}
-    return _evidence(directory, name, statuses, None)
+def _gather(directory: Directory, name: str, *, locked: bool) -> Evidence:
+    statuses = {kind: directory.stat(name + kind) for kind in (*_MARKED, Kind.COW)}
+    listed = None if locked else _list(directory, name)
+    others = Others(lambda: listed or _list(directory, name))
+    return _evidence(directory, name, statuses, others)
 
 
 def _evidence(
     directory: Directory,
     name: str,
     statuses: Mapping[str, os.stat_result | None],
-    listed: Listed | None,
+    others: Others,
 ) -> Evidence:
-    """Read the record, list the other files unless that is done, and put all of it together."""
+    """Read the record, and put all of it together."""
     damage, record, newer = None, None, False
     try:
         record = _read_record(directory, name) if statuses[Kind.RECORD] else None
@@ -240,55 +289,19 @@ def _evidence(
         if status is not None and not stat.S_ISREG(status.st_mode):
             damage, status = f"{name}{kind} is not a regular file", None
         images[kind] = status
-    others = listed or _list(directory, name)
     return Evidence(
         name=name,
         current=images[Kind.CURRENT],
         working=images[Kind.WORKING],
-        precache=Kind.PRECACHE in others.entries,
-        importing=Kind.IMPORT in others.entries,
-        ready=others.ready,
-        revisions=Revisions(name, others.revisions),
-        leftovers=tuple(others.leftovers),
-        changed_beside=Kind.COW in others.entries
+        others=others,
+        revisions=Revisions(name, others),
+        changed_beside=statuses[Kind.COW] is not None
         and copying.holds_data(directory, name + Kind.COW),
         record=record,
         damage=damage,
         newer=newer,
         statuses=statuses,
     )
-
-
-class Listed:
-    """The files of one volume as a directory lists them.
-
-    Attributes:
-        entries: those that are told by their endings, by kind.
-        revisions: the revisions'.
-        leftovers: the names of temporary files of no worth.
-        ready: whether images of the VM wait for disposables.
-    """
-
-    __slots__ = ("entries", "leftovers", "ready", "revisions")
-
-    def __init__(self) -> None:
-        self.entries: dict[str, os.DirEntry[str]] = {}
-        self.revisions: list[os.DirEntry[str]] = []
-        self.leftovers: list[str] = []
-        self.ready = False
-
-    def add(self, entry: os.DirEntry[str], kind: str) -> None:
-        """Add a file of that kind."""
-        if kind == Kind.REVISION:
-            self.revisions.append(entry)
-        elif kind == Kind.LEFTOVER:
-            self.leftovers.append(entry.name)
-        else:
-            self.entries[kind] = entry
-
-
-_READY = ".ready"
-"""The directory of ahead_files.py."""
 
 
 def _list(directory: Directory, name: str) -> Listed:
@@ -298,11 +311,9 @@ def _list(directory: Directory, name: str) -> Listed:
     for entry in directory.entries():
         # the cheap tests first: most files of a directory are another volume's, or revisions that no one asks for
         file = entry.name
-        if not file.startswith(name):
-            found.ready = found.ready or file == _READY
-        elif file.startswith(revision) and "~" not in file:
+        if file.startswith(revision) and "~" not in file:
             found.revisions.append(entry)
-        else:
+        elif file.startswith(name):
             parsed = names.parse_file(file)
             if parsed is not None and parsed.volume == name:
                 found.add(entry, parsed.kind)

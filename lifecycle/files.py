@@ -81,15 +81,11 @@ class Directory:
             FileNotFoundError: there is none, and `create` is not set.
             ForeignFile: a step is no directory.
         """
-        here = Directory(os.dup(self.fd), self.path)
-        try:
-            for part in relative.split("/"):
-                there = here.step(part, create=create)
-                here.close()
-                here = there
-        except BaseException:
-            here.close()
-            raise
+        first, *others = relative.split("/")
+        here = self.step(first, create=create)
+        for part in others:
+            with here:
+                here = here.step(part, create=create)
         return here
 
     def step(self, part: str, *, create: bool = False) -> Directory:
@@ -110,6 +106,7 @@ class Directory:
     def close(self) -> None:
         """Close it."""
         os.close(self.fd)
+        self.fd = -1  # what asks it for something yet must not meet another file
 
     def __enter__(self) -> Directory:
         return self

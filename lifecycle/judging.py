@@ -298,7 +298,10 @@ def leftover_files(evidence: Evidence) -> Iterable[str]:
     yield from evidence.leftovers
     if evidence.importing:
         yield evidence.file(Kind.IMPORT)
-    known, record = evidence.current_on_file(), evidence.record
-    # a commit or resize that went no further than keeping what is current; after a revert it is kept on purpose
-    if known and record and known.number == record.current and record.rest is not State.REVERTED:
+    record = evidence.record
+    if record is None or record.rest is State.REVERTED:
+        return  # after a revert what is current is a revision on purpose
+    known = evidence.current_on_file()
+    # a commit or resize that went no further than keeping what is current
+    if known and known.number == record.current:
         yield known.file

@@ -116,7 +116,7 @@ def is_restless(found: Found, on_crash: CrashPolicy) -> bool:
 def _usage(directory: Directory, evidence: Evidence) -> int:
     """Return the bytes allocated to a volume's images, a file with two names counted once."""
     found = [evidence.current, evidence.working, *evidence.revisions.statuses()]
-    if evidence.precache:
+    if Kind.PRECACHE in evidence.others.listed.entries:
         found.append(directory.stat(evidence.file(Kind.PRECACHE)))
     blocks = {one.st_ino: one.st_blocks for one in found if one is not None}
     return 512 * sum(blocks.values())

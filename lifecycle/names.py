@@ -37,10 +37,13 @@ _FILE = (
     r")"
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_REVISION = r"\.img\.(0|[1-9][0-9]{0,8})@(.{20})"
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's categories of characters that control, break lines, or cannot be shown."""
-_TIME = "(?:19[7-9]|2[0-9]{2}|[3-9][0-9]{2})[0-9]-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
+_TIME = (
+    "(?:19[7-9]|2[0-9]{2}|[3-9][0-9]{2})[0-9]-(?:0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
+)
+_LAST_DAY_OF_ALL_MONTHS = "28"
 _OLD_REVISION = r"(?P<name>.+?)\.img@[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z?"
 
 
@@ -103,11 +106,25 @@ def _parse_by_ending(name: str) -> FileName | None:
     return FileName(name[: -len(kind)], kind)
 
 
-def parse_revision(ending: str) -> tuple[int, datetime] | None:
-    """Take apart what follows a volume's NAME in the name of a revision's file; None if it is none's."""
-    match = re.fullmatch(_REVISION, ending)
-    at = parse_time(match[2]) if match else None
-    return None if match is None or at is None else (int(match[1]), at)
+def revision_number(name: str, start: int) -> int | None:
+    """Return the number in a revision's file name, of which a volume's NAME takes up to `start`; None if it is none's.
+
+    It is called for each of thousands, so a day is looked up in the calendar only if not every month has it.
+    """
+    match = _revision_pattern().fullmatch(name, start)
+    if match is None or (match[2] > _LAST_DAY_OF_ALL_MONTHS and revision_time(name) is None):
+        return None
+    return int(match[1])
+
+
+@functools.cache
+def _revision_pattern() -> re.Pattern[str]:
+    return re.compile(rf"\.img\.(0|[1-9][0-9]{{0,8}})@{_TIME}")
+
+
+def revision_time(name: str) -> datetime | None:
+    """Return the time at the end of a revision's file name; None if it is no time."""
+    return parse_time(name.rpartition("@")[2])
 
 
 def is_old_revision(name: str) -> bool:

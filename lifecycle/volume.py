@@ -325,7 +325,9 @@ class Volume(VolumeTelling):
             NoSuchVolume: there is none. Locked: another process did not finish in time.
         """
         with self.pool.changing(self):
-            return self.require(self.pool.settle(self.id))
+            view = self.require(self.pool.settle(self.id))
+            len(view.numbers)  # which are listed as of now, under the lock
+            return view
 
     def require_allowed(self, event: Event) -> None:
         """Refuse what cannot be now, before what may take long.

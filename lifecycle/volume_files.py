@@ -40,6 +40,10 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TOO_LARGE = frozenset({errno.EFBIG, errno.EINVAL})
 
 
+_BETWEEN_LISTINGS = 16
+"""Commits until the notes on revisions that are gone are dropped: to know which, one must list them all."""
+
+
 class VolumeFiles(VolumeImages):
     """One volume's files, to be changed."""
 
@@ -105,12 +109,12 @@ class VolumeFiles(VolumeImages):
             next=max(self.record.next, number + 1),
             rest=State.COMMITTED,
         )
-        if record.notes:
+        if record.notes and number % _BETWEEN_LISTINGS == 0:
             kept = {*self.evidence.revisions, self.view.current}
             record = record.with_notes_on(kept, above=number)
         with self.ready(record) as draft:
             yield [*unflushed, draft.fd]
-            ahead_files.drop_waiting(self)
+            ahead_files.drop_ready(self)
             self._keep_current(change)
             self.directory.rename(image, self.current)
         yield [self.directory]
@@ -134,7 +138,7 @@ class VolumeFiles(VolumeImages):
         with self.ready(record) as draft:
             files.sync_content(draft.fd)
             if file is not None:
-                ahead_files.drop_waiting(self)
+                ahead_files.drop_ready(self)
                 self._keep_current(change)
                 self.directory.replace_by_link(file, self.current)
         self.directory.sync()
