@@ -30,28 +30,27 @@ def is_fresh(status: os.stat_result, number: int, origin: os.stat_result) -> boo
     )
 
 
-def has_precache(opened: VolumeImages) -> bool:
-    """Tell whether the volume's next working image is there, and fresh."""
+def fresh_precache(opened: VolumeImages) -> os.stat_result | None:
+    """Return the status of the volume's next working image; None if there is none that is fresh."""
     status = opened.directory.stat(opened.name + Kind.PRECACHE)
     current, number = opened.evidence.current, opened.view.current
-    return (
-        status is not None
-        and current is not None
-        and number is not None
-        and is_fresh(status, number, current)
-    )
+    if status is None or current is None or number is None:
+        return None
+    return status if is_fresh(status, number, current) else None
 
 
 def take_precache(opened: VolumeImages, mode: int) -> bool:
     """Make the next working image the working image, with these permissions; False if there is no fresh one."""
-    if not has_precache(opened):
+    status = fresh_precache(opened)
+    if status is None:
         return False
     file = opened.name + Kind.PRECACHE
-    fd = opened.directory.open_file(file)
-    try:
-        set_mode(fd, mode)
-    finally:
-        os.close(fd)
+    if stat.S_IMODE(status.st_mode) != mode:
+        fd = opened.directory.open_file(file)
+        try:
+            set_mode(fd, mode)
+        finally:
+            os.close(fd)
     opened.directory.rename(file, opened.working)
     return True
 

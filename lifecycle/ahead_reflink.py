@@ -63,7 +63,8 @@ def _missing(backend: ReflinkBackend, opened: VolumeFiles) -> str | None:
     config, evidence = opened.record.config, opened.evidence
     if not opened.view.owns or not config.snapshots or evidence.current is None:
         return None
-    if evidence.working is None and _pays(backend, opened) and not ahead_files.has_precache(opened):
+    is_due = evidence.working is None and _pays(backend, opened)
+    if is_due and ahead_files.fresh_precache(opened) is None:
         return Kind.PRECACHE
     return READY if config.ready and _waiting(opened) < config.ready else None
 

@@ -314,9 +314,9 @@ def _list(directory: Directory, name: str) -> Listed:
         if file.startswith(revision) and "~" not in file:
             found.revisions.append(entry)
         elif file.startswith(name):
-            parsed = names.parse_file(file)
-            if parsed is not None and parsed.volume == name:
-                found.add(entry, parsed.kind)
+            kind = names.kind_of(file, name)
+            if kind is not None:
+                found.add(entry, kind)
     return found
 
 

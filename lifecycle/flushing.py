@@ -26,8 +26,7 @@ _MANY = 8
 
 def take(steps: Steps) -> None:
     """Go through all steps, making durable what each of them wants. An error in that is raised within the steps."""
-    # closed however this ends: what they hold must not outlive the lock
-    with contextlib.closing(steps), contextlib.suppress(StopIteration):
+    try:
         unflushed = next(steps)
         while True:
             try:
@@ -36,6 +35,10 @@ def take(steps: Steps) -> None:
                 unflushed = steps.throw(error)
             else:
                 unflushed = next(steps)
+    except StopIteration:
+        pass
+    finally:
+        steps.close()  # what they hold must not outlive the lock
 
 
 def take_all(several: Sequence[Steps]) -> list[Exception | None]:

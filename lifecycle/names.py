@@ -99,6 +99,14 @@ def parse_file(name: str) -> FileName | None:
     return FileName(match["name"], Kind.REVISION, int(match["number"]), at)
 
 
+def kind_of(file: str, volume: str) -> str | None:
+    """Return what a file is to the volume of that NAME: one of `Kind`; None if it is not its file."""
+    if file.startswith(volume) and file[len(volume) :] in _ENDINGS:
+        return file[len(volume) :]
+    parsed = parse_file(file)
+    return None if parsed is None or parsed.volume != volume else parsed.kind
+
+
 def _parse_by_ending(name: str) -> FileName | None:
     kind = next((kind for kind in _ENDINGS if name.endswith(kind) and name != kind), None)
     if kind is None or _objection(name[: -len(kind)], last=True):
@@ -169,6 +177,12 @@ def split_id(volume_id: str) -> tuple[str, str]:
     Raises:
         InvalidName: it is none, with the reason.
     """
+    _check_is_text(volume_id)
+    return _split_id(volume_id)
+
+
+@functools.lru_cache(maxsize=1000)
+def _split_id(volume_id: str) -> tuple[str, str]:
     _check_path(volume_id)
     vm, slash, name = volume_id.rpartition("/")
     if not slash:
@@ -187,6 +201,7 @@ def check_vm(vm: str) -> None:
     Raises:
         InvalidName: it is none, with the reason.
     """
+    _check_is_text(vm)
     _check_path(vm)
     for depth, part in enumerate(vm.split("/")):
         _check_part(vm, part, last=False)
@@ -198,9 +213,12 @@ def check_vm(vm: str) -> None:
             )
 
 
-def _check_path(path: object) -> None:
+def _check_is_text(path: object) -> None:
     if not isinstance(path, str):
         raise InvalidName(path, "a name is a string")
+
+
+def _check_path(path: str) -> None:
     if not path:
         raise InvalidName(path, "it is empty")
     if path.startswith("/"):

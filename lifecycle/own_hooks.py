@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle import events, locking, names
 from lifecycle.config import VolumeConfig
 from lifecycle.errors import HookFailed, LifecycleError
+from lifecycle.known_pools import config_directory
 
 if TYPE_CHECKING:
     from lifecycle.change import Change
@@ -139,8 +140,6 @@ class OwnHooks:
 
 
 def _directories(pool: Pool) -> tuple[str, str]:
-    from lifecycle.known_pools import config_directory  # noqa: PLC0415 - only when events happen
-
     return f"{config_directory()}/{names.HOOKS}", f"{pool.path}/{names.HOOKS}"
 
 

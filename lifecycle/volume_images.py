@@ -95,10 +95,11 @@ class VolumeImages:
         """Return what there is to know of a revision, or of the current image."""
         note = self.record.note(number)
         if number in self.view.numbers:
-            at: datetime | None = self.evidence.revisions[number].at
-            status = self.directory.stat(self.revision_file(number))
+            found = self.evidence.revisions[number]
+            at: datetime | None = found.at
+            status = self.directory.stat(found.file)
             if status is None:
-                raise FileNotFoundError(errno.ENOENT, "it was removed", self.revision_file(number))
+                raise FileNotFoundError(errno.ENOENT, "it was removed", found.file)
         else:
             at = self.record.at
             status = self.evidence.working if self.view.moved else self.evidence.current

@@ -194,6 +194,8 @@ def test_the_longest_name_leaves_room_for_every_file_of_its_volume() -> None:
 def test_a_file_of_a_volume_is_known_by_its_whole_name(file: str, parsed: FileName) -> None:
     assert names.parse_file(file) == parsed
     assert names.revision_number(file, len(parsed.volume)) == parsed.number
+    assert names.kind_of(file, parsed.volume) == parsed.kind
+    assert names.kind_of(file, parsed.volume[:-1]) is None
 
 
 @pytest.mark.parametrize(
@@ -265,6 +267,7 @@ def test_a_file_of_a_volume_is_known_by_its_whole_name(file: str, parsed: FileNa
 def test_a_strange_file_is_no_volumes(file: str) -> None:
     assert names.parse_file(file) is None
     assert names.revision_number(file, len("root")) is None
+    assert names.kind_of(file, "root") is None
 
 
 @pytest.mark.parametrize(
