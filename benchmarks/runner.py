@@ -60,7 +60,7 @@ class Effort:
         warm_up: rounds before those, which do not count.
     """
 
-    least: int = 3
+    least: int = 5
     most: int = 25
     patience: float = 5.0
     warm_up: int = 1

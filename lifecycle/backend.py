@@ -279,7 +279,7 @@ class Backend(Protocol):
 
         Raises:
             Locked: another process did not finish in time.
-            FileNotFoundError: there is no such VM, and `create` is not set.
+            NoSuchVolume: there is no such VM, and `create` is not set.
         """
 
     def settle(self, volume_id: str) -> View:

@@ -221,7 +221,10 @@ class DirectoryBackend:
     def lock(self, vm: str, *, create: bool = False, wait: bool = True) -> Iterator[None]:  # noqa: ARG002
         """Check that there is such a VM. No one changes anything here, so no one need be kept out."""
         if not create:
-            self._directory(vm).close()
+            try:
+                self._directory(vm).close()
+            except FileNotFoundError:
+                raise NoSuchVolume(vm, self.root) from None
         yield
 
     def settle(self, volume_id: str) -> View:

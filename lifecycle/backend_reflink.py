@@ -109,7 +109,7 @@ class ReflinkBackend(ReflinkCloning):
         """Hold the VM's lock."""
         timeout = self.config.lock_timeout if wait else 0.0
         while True:
-            with self.directory(vm, create=create) as directory:
+            with self._vms_directory(vm, create=create) as directory:
                 if not holders.lock(directory, timeout):
                     who = holders.lock_holders(identity(os.fstat(directory.fd)))
                     raise Locked(vm, timeout, who)
@@ -348,6 +348,12 @@ class ReflinkBackend(ReflinkCloning):
             yield [opened.directory]
 
     # ------------------------------------------------------------ steps of events
+
+    def _vms_directory(self, vm: str, *, create: bool) -> Directory:
+        try:
+            return self.directory(vm, create=create)
+        except FileNotFoundError:
+            raise NoSuchVolume(vm, self.root) from None
 
     def _is_still(self, vm: str, directory: Directory) -> bool:
         """Tell whether the VM's name still leads to the directory that was locked."""

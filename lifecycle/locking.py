@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from lifecycle.errors import Locked, NoSuchVolume, Refused
+from lifecycle.errors import Locked, Refused
 
 if TYPE_CHECKING:
     from lifecycle.pool import Pool
@@ -20,8 +20,21 @@ if TYPE_CHECKING:
 CHANGING = "LIFECYCLE_CHANGING"
 """The variable that names to a hook the VMs that are locked while it runs: their paths, one a line."""
 
-_this_thread = threading.local()
-"""`locked`: the VMs, of all pools, that this thread holds the locks of."""
+
+class _ThisThread(threading.local):
+    """What a thread is at, over all pools.
+
+    Attributes:
+        locked: the VMs whose locks it holds, by their paths.
+        changing: the volumes that are in transition, by their pool's identity and their id.
+    """
+
+    def __init__(self) -> None:
+        self.locked: set[str] = set()
+        self.changing: set[tuple[str, str]] = set()
+
+
+this_thread = _ThisThread()
 
 
 @contextmanager
@@ -32,29 +45,35 @@ def locked(pool: Pool, vm: str, *, create: bool = False) -> Iterator[None]:
         NoSuchVolume: there is no such VM, and `create` is not set. Locked: another process did not finish in time.
         Refused: the other process waits for a hook, and this was called from that.
     """
-    held: set[str] = _this_thread.__dict__.setdefault("locked", set())
+    held = this_thread.locked
     path = f"{pool.identity}/{vm}"
     if path in held:
         yield
         return
-    in_hook = path in os.environ.get(CHANGING, "").split("\n")
+    in_hook = CHANGING in os.environ and path in os.environ[CHANGING].split("\n")
+    lock = _lock_from_hook(pool, vm, create) if in_hook else pool.backend.lock(vm, create=create)
+    with lock:
+        held.add(path)
+        try:
+            yield
+        finally:
+            held.discard(path)
+
+
+@contextmanager
+def _lock_from_hook(pool: Pool, vm: str, create: bool) -> Iterator[None]:
+    """Lock the VM without waiting for the event that waits for the hook that this was called from."""
     with ExitStack() as lock:
         try:
-            lock.enter_context(pool.backend.lock(vm, create=create, wait=not in_hook))
-        except FileNotFoundError:
-            raise NoSuchVolume(vm, pool.path) from None
+            lock.enter_context(pool.backend.lock(vm, create=create, wait=False))
         except Locked:
-            if not in_hook:
-                raise
             reason = "a hook of that event asks for it; ask when the event is over"
             raise Refused(vm, "in the middle of an event", "begin another", reason) from None
-        held.add(path)
-        lock.callback(held.discard, path)
         yield
 
 
 def for_hooks() -> str:
     """Return the value of `CHANGING` for a hook that this thread runs: its own VMs, and those it was called under."""
     above = os.environ.get(CHANGING)
-    own = sorted(getattr(_this_thread, "locked", ()))
+    own = sorted(this_thread.locked)
     return "\n".join([*([above] if above else []), *own])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from lifecycle.policies import Policy
     from lifecycle.recovery import Recovered
     from lifecycle.together import Outcome
-
-_this_thread = threading.local()
-"""What this thread is at, over all pools: `changing`, the volumes in transition."""
 
 
 class Pool:
@@ -334,7 +330,7 @@ class Pool:
             Locked: another process did not finish in time. StorageFailed: something could not be removed.
             Refused: this thread is changing one of its volumes: a subscriber called back.
         """
-        for identity, volume_id in getattr(_this_thread, "changing", ()):
+        for identity, volume_id in locking.this_thread.changing:
             if identity == self.identity and names.split_id(volume_id)[0] == vm:
                 self._refuse_reentry(Volume(self, volume_id))
         with storage(vm, "tidy"), self.locked(vm):
@@ -364,7 +360,7 @@ class Pool:
         """
         for volume in volumes:
             self._refuse_reentry(volume)
-        changing: set[tuple[str, str]] = _this_thread.__dict__.setdefault("changing", set())
+        changing = locking.this_thread.changing
         mine = {(self.identity, volume.id) for volume in volumes}
         with ExitStack() as held:
             for vm, volume in sorted({volume.vm: volume for volume in volumes}.items()):
@@ -397,7 +393,7 @@ class Pool:
             return self.backend.settle(volume_id)
 
     def _refuse_reentry(self, volume: Volume) -> None:
-        if (self.identity, volume.id) in getattr(_this_thread, "changing", ()):
+        if (self.identity, volume.id) in locking.this_thread.changing:
             raise Refused(
                 volume.id,
                 volume.state,
