@@ -36,7 +36,7 @@ from lifecycle.errors import (
     Refused,
     Unsupported,
 )
-from lifecycle.evidence import gather
+from lifecycle.evidence import gather_locked
 from lifecycle.files import Directory
 from lifecycle.flushing import Steps
 from lifecycle.judging import judge
@@ -132,7 +132,7 @@ class ReflinkBackend(ReflinkCloning):
         Where this thread has the VM's lock, by the directory that is open already; and as the volume was when it was
         settled, until something is done to it.
         """
-        vm, name = names.split_id(volume_id)
+        vm = names.split_id(volume_id)[0]
         directory = self._this_thread.directories.get(vm)
         settled = self._this_thread.settled.get(volume_id)
         if settled is not None:
@@ -141,7 +141,7 @@ class ReflinkBackend(ReflinkCloning):
             with super().opened(volume_id) as opened:
                 yield opened
         else:
-            evidence = gather(directory, name, locked=True)
+            evidence = gather_locked(directory, volume_id)
             yield VolumeFiles(directory, volume_id, evidence, judge(evidence, self.config.on_crash))
 
     @contextlib.contextmanager
@@ -342,7 +342,7 @@ class ReflinkBackend(ReflinkCloning):
         self._drop_empty(names.split_id(volume.id)[0])
 
     def prune(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
-        """Remove the revision's name; what the record says of it goes with the next commit."""
+        """Remove the revision's name; what the record says of it goes with one of the next commits."""
         with self._acting(volume.id) as opened:
             opened.directory.remove(opened.revision_file(revision_of(change)))
             yield [opened.directory]

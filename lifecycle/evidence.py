@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from lifecycle import copying, names
 from lifecycle import record as records
-from lifecycle.errors import ForeignFile, InvalidConfig, NewerFormat
+from lifecycle.errors import ForeignFile, InvalidConfig, NewerFormat, storage
 from lifecycle.files import Directory
 from lifecycle.names import Kind
 from lifecycle.record import Record
@@ -206,17 +206,28 @@ class Evidence(NamedTuple):
         )
 
 
-def gather(directory: Directory, name: str, *, locked: bool = False) -> Evidence:
-    """Read what there is of one volume, as of one moment.
-
-    Without its VM's lock (`locked`) it is read again if a transition went on meanwhile. With it, other files are listed
-    when they are first asked for; the directory must be open by then.
-    """
+def gather(directory: Directory, name: str) -> Evidence:
+    """Read what there is of one volume, as of one moment: again, if a transition went on meanwhile."""
     for _attempt in range(ATTEMPTS):
-        evidence = _gather(directory, name, locked=locked)
-        if locked or marks(directory, name) == evidence.marks:
+        evidence = _gather(directory, name, Others(lambda: _list(directory, name)))
+        evidence.others.listed  # noqa: B018 - before it is asked whether one went on
+        if marks(directory, name) == evidence.marks:
             break
     return evidence
+
+
+def gather_locked(directory: Directory, volume_id: str) -> Evidence:
+    """Read what there is of one volume whose VM is locked, the directory of which must stay open.
+
+    The files that are listed when they are first asked for may raise StorageFailed then.
+    """
+    name = volume_id.rpartition("/")[2]
+
+    def list_them() -> Listed:
+        with storage(volume_id, "look"):
+            return _list(directory, name)
+
+    return _gather(directory, name, Others(list_them))
 
 
 def marks(directory: Directory, name: str) -> tuple[object, ...]:
@@ -262,10 +273,8 @@ def _status(entry: os.DirEntry[str] | None) -> os.stat_result | None:
         return None
 
 
-def _gather(directory: Directory, name: str, *, locked: bool) -> Evidence:
+def _gather(directory: Directory, name: str, others: Others) -> Evidence:
     statuses = {kind: directory.stat(name + kind) for kind in (*_MARKED, Kind.COW)}
-    listed = None if locked else _list(directory, name)
-    others = Others(lambda: listed or _list(directory, name))
     return _evidence(directory, name, statuses, others)
 
 

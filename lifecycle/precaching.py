@@ -129,8 +129,10 @@ class _Beginner:
     def _serve(self) -> None:
         while (asked := self._asked.get()) is not None:
             path, volume_ids = asked
-            with _logged(path):
+            try:
                 begin(path, *volume_ids)
+            except Exception as error:  # noqa: BLE001 - one that cannot be begun must not end the thread
+                log.warning("%s: nothing is made ahead: %s", path, error)
 
 
 _beginner = _Beginner()

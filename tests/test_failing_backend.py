@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -131,3 +132,39 @@ def test_without_snapshots_it_is_at_rest_if_it_cannot_be_known_who_reads_it(pool
     ):
         volume.start()
     assert volume.state is State.CREATED
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        Volume.start,
+        Volume.revert,
+        Volume.remove,
+        Volume.prune,
+        Volume.settle,
+        lambda volume: volume.revert(1),
+        lambda volume: volume.forget(1),
+        lambda volume: volume.pin(1),
+        lambda volume: volume.pool.vm(volume.vm).start(),
+    ],
+    ids=["start", "revert", "remove", "prune", "settle", "revert to", "forget", "pin", "VM start"],
+)
+def test_a_directory_that_cannot_be_listed_is_told_as_a_failure(
+    volume: Volume, act: Callable[[Volume], object]
+) -> None:
+    """Whenever an event comes to list it."""
+    cycle(volume, b"one")
+    cycle(volume, b"two")
+    with mock.patch.object(Directory, "entries", side_effect=eio()), pytest.raises(StorageFailed):
+        act(volume)
+    assert (volume.state, numbers(volume)) == (State.COMMITTED, [1])
+    assert seen(volume) == disk(b"two")
+
+
+def test_a_commit_stands_though_the_directory_cannot_be_listed_to_prune(volume: Volume) -> None:
+    cycle(volume, b"one")
+    volume.start()
+    draw(volume, b"two")
+    with mock.patch.object(Directory, "entries", side_effect=eio()):
+        assert volume.stop().revision == 2
+    assert seen(volume) == disk(b"two")

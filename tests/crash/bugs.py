@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 from unittest import mock
@@ -107,18 +108,21 @@ def never_keeps_current() -> Patched:
 @contextmanager
 def gives_numbers_again() -> Iterator[None]:
     """The next number is the one above the highest that is on file."""
-    real = evidence.gather
 
-    def gather(directory: Directory, name: str, **how: bool) -> evidence.Evidence:
-        found = real(directory, name, **how)
+    def forgetful(
+        gather: Callable[[Directory, str], evidence.Evidence], directory: Directory, what: str
+    ) -> evidence.Evidence:
+        found = gather(directory, what)
         if found.record is None or found.record.current is None:
             return found
         highest = max([*found.revisions, found.record.current])
         return found._replace(record=found.record._replace(next=highest + 1))
 
     with (
-        mock.patch("lifecycle.reflink_telling.gather", gather),
-        mock.patch("lifecycle.backend_reflink.gather", gather),
+        mock.patch("lifecycle.reflink_telling.gather", partial(forgetful, evidence.gather)),
+        mock.patch(
+            "lifecycle.backend_reflink.gather_locked", partial(forgetful, evidence.gather_locked)
+        ),
     ):
         yield
 
