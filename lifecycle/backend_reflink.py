@@ -21,7 +21,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from lifecycle import ahead_files, copying, events, files, holders, listing, names, probing, tags
 from lifecycle import config as settings
@@ -55,24 +55,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("lifecycle.backend")
 
 
-class _Held(threading.local):
-    """What this thread holds while it has the locks of VMs.
+class _LockedVM(NamedTuple):
+    """A VM that this thread has the lock of.
 
     Attributes:
-        directories: those of the locked VMs, open.
-        settled: volumes as they were found when their event was planned, by id; no one else can have changed one.
+        directory: its directory, open.
+        settled: its volumes as they were found when their event was planned, by id; no one else can have changed one.
     """
 
-    def __init__(self) -> None:
-        self.directories: dict[str, Directory] = {}
-        self.settled: dict[str, VolumeFiles] = {}
+    directory: Directory
+    settled: dict[str, VolumeFiles]
 
-    def let_go(self, vm: str) -> None:
-        """Forget a VM whose lock is given up."""
-        del self.directories[vm]
-        self.settled = {
-            one: found for one, found in self.settled.items() if one.rpartition("/")[0] != vm
-        }
+
+class _ThisThread(threading.local):
+    """What this thread holds: the locked VMs by name."""
+
+    def __init__(self) -> None:
+        self.locked: dict[str, _LockedVM] = {}
 
 
 class ReflinkBackend(ReflinkCloning):
@@ -83,7 +82,7 @@ class ReflinkBackend(ReflinkCloning):
 
     def __init__(self, path: str, config: PoolConfig) -> None:
         super().__init__(path, config)
-        self._this_thread = _Held()
+        self._this_thread = _ThisThread()
 
     def set_up(self) -> None:
         """Check that the directory can be written to, and has reflinks or does without."""
@@ -115,11 +114,11 @@ class ReflinkBackend(ReflinkCloning):
                     raise Locked(vm, timeout, who)
                 if not self._is_still(vm, directory):
                     continue  # it was removed while we waited
-                self._this_thread.directories[vm] = directory
+                self._this_thread.locked[vm] = _LockedVM(directory, {})
                 try:
                     yield
                 finally:
-                    self._this_thread.let_go(vm)
+                    del self._this_thread.locked[vm]
                     if create:
                         with contextlib.suppress(OSError):  # an empty directory harms no one
                             self._drop_empty(vm)
@@ -132,38 +131,45 @@ class ReflinkBackend(ReflinkCloning):
         Where this thread has the VM's lock, by the directory that is open already; and as the volume was when it was
         settled, until something is done to it.
         """
-        vm = names.split_id(volume_id)[0]
-        directory = self._this_thread.directories.get(vm)
-        settled = self._this_thread.settled.get(volume_id)
-        if settled is not None:
-            yield settled
-        elif directory is None:
+        locked = self._locked(volume_id)
+        if locked is None:
             with super().opened(volume_id) as opened:
                 yield opened
+        elif volume_id in locked.settled:
+            yield locked.settled[volume_id]
         else:
-            evidence = gather_locked(directory, volume_id)
-            yield VolumeFiles(directory, volume_id, evidence, judge(evidence, self.config.on_crash))
+            evidence = gather_locked(locked.directory, volume_id)
+            judged = judge(evidence, self.config.on_crash)
+            yield VolumeFiles(locked.directory, volume_id, evidence, judged)
 
     @contextlib.contextmanager
     def _acting(self, volume_id: str) -> Iterator[VolumeFiles]:
         """Open one volume's files to change them: as they were when it was settled, since the VM is locked."""
-        settled = self._this_thread.settled.pop(volume_id, None)
-        if settled is not None:
-            yield settled
-        else:
-            with self.opened(volume_id) as opened:
-                yield opened
+        with self.opened(volume_id) as opened:
+            self._unsettle(volume_id)
+            yield opened
+
+    def _locked(self, volume_id: str) -> _LockedVM | None:
+        """Return the volume's VM, if this thread has its lock."""
+        return self._this_thread.locked.get(names.split_id(volume_id)[0])
+
+    def _unsettle(self, volume_id: str) -> None:
+        """Forget how the volume was found."""
+        locked = self._locked(volume_id)
+        if locked is not None:
+            locked.settled.pop(volume_id, None)
 
     def settle(self, volume_id: str) -> View:
         """Write down what the images say, where the record says otherwise."""
-        self._this_thread.settled.pop(volume_id, None)
+        self._unsettle(volume_id)
+        locked = self._locked(volume_id)
         with self.opened(volume_id) as opened:
             if opened.findings:
                 log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
                 opened.write(opened.record)
                 opened.directory.sync()
-            elif opened.directory is self._this_thread.directories.get(opened.vm):
-                self._this_thread.settled[volume_id] = opened
+            elif locked is not None:
+                locked.settled[volume_id] = opened
             return opened.view
 
     def tidy(self, vm: str) -> None:
@@ -364,8 +370,8 @@ class ReflinkBackend(ReflinkCloning):
 
     def entered(self, vm: str) -> contextlib.AbstractContextManager[Directory]:
         """Return the VM's directory, open within a block; that which is open already, if its lock is held."""
-        held = self._this_thread.directories.get(vm)
-        return super().entered(vm) if held is None else contextlib.nullcontext(held)
+        locked = self._this_thread.locked.get(vm)
+        return super().entered(vm) if locked is None else contextlib.nullcontext(locked.directory)
 
     def _drop_empty(self, vm: str) -> None:
         """Remove the VM's directory and those above it, as far as they are empty."""

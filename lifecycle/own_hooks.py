@@ -43,7 +43,7 @@ class OwnHooks:
     def __init__(self, pool: Pool) -> None:
         """Subscribe to the signals of this pool, but the imperative ones."""
         self._warned: set[str] = set()
-        self._without: Change | None = None  # one for which nothing was there
+        self._without: dict[str, Change] = {}  # by volume, what nothing was there for
         for tenses in events.EVENTS.values():
             tenses.announced.connect(self.before, sender=pool)
             tenses.reported.connect(self.after, sender=pool)
@@ -76,11 +76,11 @@ class OwnHooks:
         error: BaseException | None = None,
     ) -> None:
         """Run the hooks of one moment (`pre`, `post` or `failed`) of an event."""
-        if change is self._without:
+        if self._without.pop(volume.id, None) is change:
             return
         there = [(one, files) for one in _directories(pool) if (files := self._list(one))]
         if not there:
-            self._without = change
+            self._without[volume.id] = change
             return
         moments = {when} if when == "failed" else {f"{when}-any", f"{when}-{change.event}"}
         found = [path for one, files in there for path in self._find(one, files, moments)]

@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lifecycle import events
@@ -58,41 +58,47 @@ class Precaching:
 
     def see_to(self, pool: Pool, volume_id: str) -> None:
         """Begin, if there is something to be made; what goes wrong is logged, for a start can do without."""
-        with _logged(volume_id):
+        waiting: dict[Pool, list[str]] | None = getattr(_this_thread, "waiting", None)
+        if waiting is None:
+            _see_to(pool, [volume_id])
+        else:
+            waiting.setdefault(pool, []).append(volume_id)
+
+
+def _see_to(pool: Pool, volume_ids: Sequence[str]) -> None:
+    wanting = dict.fromkeys(_wanting(pool, volume_ids))
+    if wanting:
+        begin_soon(pool.path, *wanting)
+
+
+def _wanting(pool: Pool, volume_ids: Sequence[str]) -> Iterator[str]:
+    """Yield the volumes of which something should be made ahead, these or their sources."""
+    for volume_id in volume_ids:
+        try:
             wanting = pool.backend.wants_ahead(volume_id)
-            if wanting is None:
-                return
-            waiting: dict[str, list[str]] | None = getattr(_this_thread, "waiting", None)
-            if waiting is None:
-                begin_soon(pool.path, wanting)
-            else:
-                waiting.setdefault(pool.path, []).append(wanting)
+        except (LifecycleError, OSError) as error:
+            log.warning("%s: nothing is made ahead: %s", volume_id, error)
+        else:
+            if wanting is not None:
+                yield wanting
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Let one process make ahead all that is wanted within the block."""
-    around: dict[str, list[str]] | None = getattr(_this_thread, "waiting", None)
-    waiting: dict[str, list[str]] = {}
+    """Let one process make ahead all that is wanted at the end of the block."""
+    around: dict[Pool, list[str]] | None = getattr(_this_thread, "waiting", None)
+    waiting: dict[Pool, list[str]] = {}
     _this_thread.waiting = waiting
     try:
         yield
     finally:
         _this_thread.waiting = around
-        for path, wanting in waiting.items():
-            begin_soon(path, *dict.fromkeys(wanting))
-
-
-@contextlib.contextmanager
-def _logged(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (LifecycleError, OSError) as error:
-        log.warning("%s: nothing is made ahead: %s", what, error)
+        for pool, volume_ids in waiting.items():
+            _see_to(pool, volume_ids)
 
 
 _this_thread = threading.local()
-"""`waiting`: what is wanted within `together`, by the pool's path."""
+"""`waiting`: the volumes to be seen to at the end of `together`, by pool."""
 
 
 def begin_soon(path: str, *volume_ids: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from unittest import mock
 
@@ -10,7 +11,7 @@ import pytest
 from disks import SIZE, cycle, draw, numbers
 from mounts import FileSystem
 
-from lifecycle import Pool, Volume, names
+from lifecycle import Pool, Volume, backend_reflink, names
 from lifecycle.files import Directory
 
 
@@ -121,3 +122,24 @@ def test_what_an_event_looked_at_is_let_go_at_once(volume: Volume) -> None:
     finally:
         gc.enable()
     assert after == before
+
+
+def test_each_of_many_is_looked_at_twice_by_a_stop(volume: Volume) -> None:
+    """Once to plan it, and once afterwards, by retention and what makes images ahead."""
+    pool = volume.pool
+    several = [volume, *(pool.create_volume(f"ci-{n}/root", SIZE) for n in range(2))]
+    pool.start(several)
+    for one in several:
+        draw(one, b"four")
+    real = backend_reflink.gather_locked
+    with mock.patch.object(backend_reflink, "gather_locked", side_effect=real) as looked:
+        pool.stop(several)
+    assert looked.call_count == 2 * len(several)
+
+
+def test_hooks_are_looked_for_once_for_each_of_many(volume: Volume) -> None:
+    pool = volume.pool
+    several = [volume, *(pool.create_volume(f"ci-{n}/root", SIZE) for n in range(2))]
+    with mock.patch.object(os, "listdir", side_effect=FileNotFoundError) as looked:
+        pool.start(several)
+    assert looked.call_count == 2 * len(several)  # the machine's and the pool's
