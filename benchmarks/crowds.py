@@ -16,25 +16,42 @@ from benchmarks.ways import START, STOP
 from lifecycle import Volume, together
 
 TOGETHER = "volumes together"
-AT_ONCE, ONE_BY_ONE = "at once", "one by one"
+AT_ONCE, ONE_BY_ONE, ALONE = "at once", "one by one", "one by one, nothing else"
 BOTH = "start and stop"
 
-Act = Callable[[list[Volume]], object]
+Act = Callable[[list[Volume]], float]
+"""Starts or stops volumes and returns the seconds."""
 
 
-def _start_each(volumes: list[Volume]) -> None:
+def _start_at_once(volumes: list[Volume]) -> float:
+    return timed(lambda: together.start(volumes))
+
+
+def _stop_at_once(volumes: list[Volume]) -> float:
+    return timed(lambda: together.stop(volumes))
+
+
+def _start_each(volumes: list[Volume]) -> float:
+    return sum(timed(volume.start) for volume in volumes)
+
+
+def _stop_each(volumes: list[Volume]) -> float:
+    return sum(timed(volume.stop) for volume in volumes)
+
+
+def _stop_each_alone(volumes: list[Volume]) -> float:
+    """Wait, without counting it, until the process is gone that makes the next image of one, before the next stop."""
+    seconds = 0.0
     for volume in volumes:
-        volume.start()
-
-
-def _stop_each(volumes: list[Volume]) -> None:
-    for volume in volumes:
-        volume.stop()
+        seconds += timed(volume.stop)
+        wait_until_ready(volume)
+    return seconds
 
 
 WAYS: dict[str, tuple[Act, Act]] = {
-    AT_ONCE: (together.start, together.stop),
+    AT_ONCE: (_start_at_once, _stop_at_once),
     ONE_BY_ONE: (_start_each, _stop_each),
+    ALONE: (_start_each, _stop_each_alone),
 }
 
 
@@ -50,11 +67,11 @@ class Crowd:
 
     def turn(self) -> dict[str, float]:
         """Start all, write to all, stop all; return the seconds."""
-        start = timed(lambda: self._start(self._volumes))
+        start = self._start(self._volumes)
         for volume in self._volumes:
             with open(volume.path, "r+b") as file:
                 file.write(os.urandom(BLOCK))
-        stop = timed(lambda: self._stop(self._volumes))
+        stop = self._stop(self._volumes)
         self._is_made_ahead = self._is_made_ahead and all(map(wait_until_ready, self._volumes))
         for volume in self._volumes:
             volume.forget(*(one.number for one in volume.revisions))

@@ -204,7 +204,11 @@ def everything(floor: float, ours: float, grown: float = 1.0) -> Iterator[Result
             yield result(1000 * ours, what=pools.COLD_LIST, **where)
             if place == "xfs":
                 yield result(1e5 * ours, what=pools.MEMORY, unit=BYTES, **where)
-        for way, took in {crowds.AT_ONCE: ours, crowds.ONE_BY_ONE: 0.02}.items():
+        for way, took in {
+            crowds.AT_ONCE: ours,
+            crowds.ONE_BY_ONE: 0.02,
+            crowds.ALONE: 0.01,
+        }.items():
             axis = crowds.TOGETHER
             yield result(took, place=place, axis=axis, way=way, what=crowds.BOTH, x=100)
     for way in (Library.name, LibraryCloning.name):
