@@ -13,8 +13,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle import events
 from lifecycle.errors import LifecycleError
@@ -102,43 +102,72 @@ _this_thread = threading.local()
 
 
 def begin_soon(path: str, *volume_ids: str) -> None:
-    """Have `begin` called as soon as this thread waits for something, or the process ends."""
-    _beginner.ask(path, volume_ids)
+    """Have `begin` called once this thread waits for something, or at the process's end.
+
+    Not if it is cut off before (`os._exit`, a signal): the start makes its own working image then.
+    """
+    _beginner.ask(_Asked(path, volume_ids, os.environ.copy()))
+
+
+class _Asked(NamedTuple):
+    """What a process is to be begun for, with the environment of the moment it was asked for."""
+
+    path: str
+    volume_ids: tuple[str, ...]
+    environment: Mapping[str, str]
+
+    def begin(self) -> None:
+        """Begin it; what goes wrong is logged."""
+        try:
+            begin(self.path, *self.volume_ids, environment=self.environment)
+        except Exception as error:  # noqa: BLE001 - it must end neither the thread nor what has happened
+            log.warning("%s: nothing is made ahead: %s", self.path, error)
 
 
 class _Beginner:
-    """The thread that begins processes. It is begun when it is first asked, and ends with this process."""
+    """The thread that begins processes, begun when it is first asked. Where there can be none, whoever asks waits.
+
+    No lock is needed, nor would it do, since a signal's handler may ask in the middle: of two that begin a thread at
+    the same moment, each serves a queue of its own.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._asked: SimpleQueue[tuple[str, tuple[str, ...]] | None]
+        self._asked: SimpleQueue[_Asked | None] | None = None
+        self._thread: threading.Thread
+        self._is_over = False
 
-    def ask(self, path: str, volume_ids: tuple[str, ...]) -> None:
-        """Have a process begun for volumes of a pool."""
-        with self._lock:
-            if self._thread is None:
-                from queue import SimpleQueue  # noqa: PLC0415 - not needed by a start
-
-                self._asked = SimpleQueue()
-                self._thread = threading.Thread(target=self._serve, name=WORKER, daemon=True)
-                self._thread.start()
-                atexit.register(self.finish)
-        self._asked.put((path, volume_ids))
+    def ask(self, asked: _Asked) -> None:
+        """Have a process begun."""
+        if self._asked is None and not self._is_over:
+            self._begin_thread()
+        if self._asked is None:
+            asked.begin()
+        else:
+            self._asked.put(asked)
 
     def finish(self) -> None:
-        """Wait until all that was asked for is begun."""
-        if self._thread is not None:
-            self._asked.put(None)
+        """Wait until all that was asked for is begun. From then on there is no thread."""
+        self._is_over, self._asked, asked = True, None, self._asked
+        if asked is not None:
+            asked.put(None)
             self._thread.join()
 
-    def _serve(self) -> None:
-        while (asked := self._asked.get()) is not None:
-            path, volume_ids = asked
-            try:
-                begin(path, *volume_ids)
-            except Exception as error:  # noqa: BLE001 - one that cannot be begun must not end the thread
-                log.warning("%s: nothing is made ahead: %s", path, error)
+    def _begin_thread(self) -> None:
+        from queue import SimpleQueue  # noqa: PLC0415 - not needed by a start
+
+        asked: SimpleQueue[_Asked | None] = SimpleQueue()
+        thread = threading.Thread(target=_serve, args=(asked,), name=WORKER, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no room for one, or the process is ending
+            return
+        atexit.register(self.finish)
+        self._thread, self._asked = thread, asked
+
+
+def _serve(asked: SimpleQueue[_Asked | None]) -> None:
+    while (one := asked.get()) is not None:
+        one.begin()
 
 
 _beginner = _Beginner()
@@ -147,21 +176,20 @@ _beginner = _Beginner()
 def _forget_beginner() -> None:
     """Begin anew in a process that was forked: the thread is not there, and what it was asked for is its parent's."""
     global _beginner  # noqa: PLW0603 - there is one a process
-    atexit.unregister(_beginner.finish)
     _beginner = _Beginner()
 
 
 os.register_at_fork(after_in_child=_forget_beginner)
 
 
-def begin(path: str, *volume_ids: str) -> int:
+def begin(path: str, *volume_ids: str, environment: Mapping[str, str] | None = None) -> int:
     """Begin to make volumes' working images ahead, in a process that outlives this one; return its id."""
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
     pid = os.posix_spawn(
         sys.executable,
         # -P: nothing is loaded from the directory that the caller happens to be in
         [sys.executable, "-P", "-m", "lifecycle.ahead_worker", path, *volume_ids],
-        os.environ,
+        os.environ if environment is None else environment,
         file_actions=null,
         setsid=True,
         setsigmask=(),

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -294,12 +295,12 @@ def test_what_asks_for_it_is_done_though_the_process_cannot_be_started(
     volume: Volume, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     failure = OSError(errno.EAGAIN, "no more processes")
-    beginner = precaching._Beginner()
+    monkeypatch.undo()  # what is asked for is to be begun
     monkeypatch.setattr(precaching, "begin", mock.Mock(side_effect=failure))
-    monkeypatch.setattr(precaching, "begin_soon", lambda path, *ids: beginner.ask(path, ids))
+    monkeypatch.setattr(precaching, "_beginner", precaching._Beginner())
     for keep in ("last 3", "last 4"):
         assert volume.configure(keep=keep).keep == keep
-    beginner.finish()
+    precaching._beginner.finish()
     assert caplog.text.count("nothing is made ahead: [Errno 11] no more processes") == 2
     volume.pool.vm("ci").start()
     volume.pool.vm("ci").stop()
@@ -311,7 +312,7 @@ import os, sys
 from lifecycle import Pool, precaching
 
 pool = Pool.open(sys.argv[1])
-precaching.begin = lambda path, *ids: os.write(1, f"{path} {' '.join(ids)}\\n".encode())
+precaching.begin = lambda path, *ids, environment: os.write(1, f"{path} {' '.join(ids)}\\n".encode())
 pool["ci/root"].configure(keep="last 3")
 if "fork" in sys.argv:
     child = os.fork()
@@ -328,6 +329,76 @@ def test_what_was_asked_for_is_begun_before_the_process_ends(
     words = [sys.executable, "-c", IN_A_PROCESS, volume.pool.path, *how]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
     assert done.stdout == f"{volume.pool.path} ci/root\n" * times
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The volumes, of a pool that is none, for which a process was begun."""
+    begun: list[str] = []
+    monkeypatch.setattr(precaching, "begin", lambda _path, *ids, environment: begun.extend(ids))
+    return begun
+
+
+def asked(*volume_ids: str) -> precaching._Asked:
+    return precaching._Asked("/nowhere", volume_ids, {})
+
+
+def test_where_no_thread_can_be_begun_it_is_done_at_once(begun: list[str]) -> None:
+    beginner = precaching._Beginner()
+    with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("no more")):
+        beginner.ask(asked("ci/one"))
+        assert begun == ["ci/one"]
+    beginner.ask(asked("ci/two"))  # now there is one
+    beginner.finish()
+    assert begun == ["ci/one", "ci/two"]
+
+
+def test_what_is_asked_for_at_the_very_end_is_begun_at_once(begun: list[str]) -> None:
+    beginner = precaching._Beginner()
+    beginner.finish()
+    beginner.ask(asked("ci/one"))
+    assert begun == ["ci/one"]
+
+
+def test_a_signals_handler_may_ask_while_the_thread_is_begun(begun: list[str]) -> None:
+    beginner = precaching._Beginner()
+    real, inner = threading.Thread.start, [asked("ci/inner")]
+
+    def start(thread: threading.Thread) -> None:
+        real(thread)
+        while inner:
+            beginner.ask(inner.pop())
+            assert beginner._asked is not None
+            beginner._asked.put(None)  # it has a thread of its own
+            beginner._thread.join()
+
+    with mock.patch.object(threading.Thread, "start", start):
+        beginner.ask(asked("ci/outer"))
+    beginner.finish()
+    assert begun == ["ci/inner", "ci/outer"]
+
+
+def test_the_process_gets_the_environment_of_the_moment_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()  # the real one
+    given: list[str | None] = []
+    monkeypatch.setattr(
+        precaching, "begin", lambda *_, environment: given.append(environment.get("MARK"))
+    )
+    beginner = precaching._Beginner()
+    monkeypatch.setattr(precaching, "_beginner", beginner)
+    monkeypatch.setenv("MARK", "then")
+    precaching.begin_soon("/nowhere", "ci/one")
+    monkeypatch.setenv("MARK", "later")
+    beginner.finish()
+    assert given == ["then"]
+
+
+def test_without_snapshots_none_is_kept(volume: Volume) -> None:
+    make(volume)
+    volume.configure(snapshots=False)
+    assert not precache(volume).exists()
 
 
 def test_a_start_looks_for_nothing_to_be_made_but_a_disposables_does(
