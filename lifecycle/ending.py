@@ -140,7 +140,7 @@ _WORDS: dict[str, Callable[[Change], str]] = {
 def _end(volume: Volume, ending: Ending, reason: str | None) -> Ended | None:
     try:
         with volume.pool.locked(volume.vm):
-            view = volume.settle()
+            view = volume.require(volume.pool.settle(volume.id))
             if not view.may_run:
                 return None
             text, change = carry_out(volume, view, ending, reason)

@@ -122,7 +122,7 @@ def _is_disposable(evidence: Evidence) -> bool:
 
 def _is_absent(evidence: Evidence) -> bool:
     """Tell whether there is no such volume; a record without images is what a crash left of making or removing one."""
-    return evidence.damage is None and not evidence.has_images and not _is_disposable(evidence)
+    return evidence.damage is None and not _is_disposable(evidence) and not evidence.has_images
 
 
 def _damage_of_images(evidence: Evidence) -> str | None:

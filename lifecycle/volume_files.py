@@ -41,7 +41,7 @@ _TOO_LARGE = frozenset({errno.EFBIG, errno.EINVAL})
 
 
 _BETWEEN_LISTINGS = 16
-"""Commits until the notes on revisions that are gone are dropped: to know which, one must list them all."""
+"""Numbers until the notes on revisions that are gone are dropped: to know which, one must list them all."""
 
 
 class VolumeFiles(VolumeImages):
@@ -109,7 +109,10 @@ class VolumeFiles(VolumeImages):
             next=max(self.record.next, number + 1),
             rest=State.COMMITTED,
         )
-        if record.notes and number % _BETWEEN_LISTINGS == 0:
+        before = (
+            self.record.current or 0
+        )  # checkpoints take numbers too, so any may be skipped here
+        if record.notes and number // _BETWEEN_LISTINGS != before // _BETWEEN_LISTINGS:
             kept = {*self.evidence.revisions, self.view.current}
             record = record.with_notes_on(kept, above=number)
         with self.ready(record) as draft:

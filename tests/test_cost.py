@@ -11,7 +11,8 @@ import pytest
 from disks import SIZE, cycle, draw, numbers
 from mounts import FileSystem
 
-from lifecycle import Pool, Volume, backend_reflink, names
+from lifecycle import Pool, Volume, backend_reflink, ending, names
+from lifecycle.evidence import Others
 from lifecycle.files import Directory
 
 
@@ -86,13 +87,40 @@ def test_a_release_lists_nothing(volume: Volume, listed: mock.Mock) -> None:
     assert not listed.called
 
 
-def test_notes_on_what_is_gone_are_dropped_in_the_end(volume: Volume) -> None:
+@pytest.mark.parametrize("checkpoints", [0, 1, 2], ids="{} a run".format)
+def test_notes_on_what_is_gone_are_dropped_in_the_end(volume: Volume, checkpoints: int) -> None:
+    """Whichever numbers the commits get."""
     volume.forget(1)
-    record = volume.pool.backend.root + "/ci/root.json"
-    while cycle(volume, b"more") < 16:
-        pass
-    with open(record, encoding="ascii") as file:
+    while (volume.current or 0) < 20:
+        volume.start()
+        draw(volume, b"more")
+        for _ in range(checkpoints):
+            volume.checkpoint()
+        volume.stop()
+    with open(f"{volume.pool.path}/ci/root.json", encoding="ascii") as file:
         assert "first" not in file.read()
+
+
+def test_an_end_lists_nothing(volume: Volume, listed: mock.Mock) -> None:
+    volume.start()
+    listed.reset_mock()
+    ended = ending.end([volume], ending.Ending.STOPPED)
+    assert [one.text for one in ended] == ["release: nothing kept"]
+    assert not listed.called
+
+
+def test_a_disposable_lists_what_a_crash_left_and_no_more(
+    volume: Volume, listed: mock.Mock
+) -> None:
+    disposable = volume.pool.create_volume("boxes/one", source=volume)
+    listed.reset_mock()
+    disposable.start()
+    by_start = [call.args[0].path for call in listed.call_args_list]
+    assert [path for path in by_start if path.endswith("/boxes")] == [f"{volume.pool.path}/boxes"]
+    listed.reset_mock()
+    disposable.stop()
+    by_stop = [call.args[0].path for call in listed.call_args_list]
+    assert not [path for path in by_stop if path.endswith("/boxes")]
 
 
 def test_what_an_event_found_out_is_whole_when_its_lock_is_gone(volume: Volume) -> None:
@@ -116,12 +144,22 @@ def test_what_an_event_looked_at_is_let_go_at_once(volume: Volume) -> None:
     gc.collect()
     gc.disable()
     try:
-        before = sum(type(one).__name__ == "Others" for one in gc.get_objects())
-        volume.stop()
-        after = sum(type(one).__name__ == "Others" for one in gc.get_objects())
+        with mock.patch.object(
+            backend_reflink, "gather_locked", side_effect=backend_reflink.gather_locked
+        ) as looked:
+            before = others()
+            volume.stop()
+        assert looked.called
+        looked.reset_mock()  # it keeps no arguments that would
+        after = others()
     finally:
         gc.enable()
     assert after == before
+
+
+def others() -> int:
+    """Return how many listings, made or to be made, are kept."""
+    return sum(isinstance(one, Others) for one in gc.get_objects())
 
 
 def test_each_of_many_is_looked_at_twice_by_a_stop(volume: Volume) -> None:
