@@ -188,6 +188,8 @@ class ReflinkBackend(ReflinkCloning):
         """Write down how the volume is set up."""
         with self._acting(volume_id) as opened:
             ahead_files.drop_ready(opened, keep=config.ready)
+            if not config.snapshots:
+                ahead_files.drop_precache(opened)
             opened.write(opened.record._replace(config=config))
             opened.directory.sync()
 
