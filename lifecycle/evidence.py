@@ -1,8 +1,8 @@
-"""What there is of one volume in its VM's directory: read in one go, without a lock.
+"""What there is of one volume in its VM's directory.
 
 What it means is judging.py's to say. The record, the current and the working image are looked at by their names. All
 other files must be listed, and there can be thousands; so for who holds the VM's lock, under which nothing changes,
-they are listed only when they are asked for. A commit never does.
+they are listed only when they are asked for. Without it all is read in one go.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Evidence(NamedTuple):
         revisions: those among them.
         changed_beside: whether a `-cow.img` of the older `file` driver holds what the image lacks.
         record: the record; None if there is none or it cannot be read.
-        statuses: those of the record, the current and the working image, as they were found.
+        statuses: those of the record, the current and the working image and `-cow.img`, as they were found.
         damage: what makes the volume unusable as it is.
         newer: whether a newer version wrote the record, which must then be left as it is.
     """

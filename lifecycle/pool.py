@@ -351,10 +351,11 @@ class Pool:
         Args:
             volumes: those.
             create: whether a VM that is not there is made.
-            what: the event that is to be; then, where there is no such VM, it is refused as in `absent`.
+            what: the event that is to be.
 
         Raises:
-            Refused: this thread is changing one of them already: a subscriber called back.
+            Refused: this thread is changing one of them already: a subscriber called back. Or there is no such VM, and
+                `what` is said: it is refused as in `absent`.
             NoSuchVolume: there is no such VM.
             Locked: another process did not finish in time.
         """

@@ -135,7 +135,7 @@ def read(where: str, content: bytes) -> Record:
 _KNOWN: dict[bytes, Record] = {}
 _MANY_KNOWN = 1_000
 _USUAL = 1_000
-"""Bytes. So all that are kept take a megabyte or two."""
+"""Bytes. So all that are kept take a few megabytes at most."""
 
 
 def _read(where: str, content: bytes) -> Record:

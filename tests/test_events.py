@@ -207,6 +207,30 @@ def test_a_receiver_may_disconnect_itself_and_others(
     assert heard == ["middle"]
 
 
+@pytest.mark.parametrize("of_everyone", [True, False])
+def test_who_connects_and_who_leaves_does_not_disturb_a_send(
+    signal: OrderedSignal,
+    heard: list[str],
+    receiver: Callable[[str], Receiver],
+    of_everyone: bool,
+) -> None:
+    """Who comes is not called yet. Who leaves one sender is, for blinker knows it until it has left all."""
+    pool = Pool()
+    sender = {} if of_everyone else {"sender": pool}
+    gone, late = receiver("gone"), receiver("late")
+
+    def changes(_pool: object) -> None:
+        heard.append("changes")
+        signal.disconnect(gone, **sender)
+        signal.connect(late, **sender)
+
+    signal.connect(changes, **sender)
+    signal.connect(gone, **sender)
+    signal.connect(receiver("stays"), **sender)
+    signal.send(pool)
+    assert heard == ["changes", *([] if of_everyone else ["gone"]), "stays"]
+
+
 def test_a_send_stops_at_the_first_objection(
     signal: OrderedSignal, heard: list[str], receiver: Callable[[str], Receiver]
 ) -> None:
