@@ -1,8 +1,8 @@
 """Precaching at work: a subscriber that has the next working image made ahead, by a process of its own.
 
 The process is detached, has the lowest priority for processor and disk, and no one waits for it: without it a start
-makes its own working image. It is ahead_worker.py. Not even its beginning is waited for, which takes as long as half a
-stop: a thread does that.
+makes its own working image. It is ahead_worker.py. Not even its beginning is waited for, which takes a good part of the
+time of a stop: a thread does that.
 """
 
 from __future__ import annotations
