@@ -17,7 +17,7 @@ test: $(VENV)/developed
 crash: $(VENV)/developed
 	PYTHONPATH=tests $(BIN)/python -m crash --into docs/reliability.md
 
-# all of docs/performance.md, its plots too; some twenty minutes, as root. QUICK=1 only shows that it runs
+# all of docs/performance.md, its plots too; some twenty-five minutes, as root. QUICK=1 only shows that it runs
 bench: $(VENV)/developed
 	PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(QUICK),--quick,--into docs)
 
