@@ -70,10 +70,14 @@ def ended(given: Sequence[str], call: Callable[[], int | None]) -> int:
         complain(given, error, str(error))
         status = _status_of(error)
     except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        complain(given, error, f"{name}{error.strerror or error}.")
+        _complain_of_system(given, error)
         status = FAILED
-    return _flushed(status)
+    return _flushed(given, status)
+
+
+def _complain_of_system(given: Sequence[str], error: OSError) -> None:
+    name = f"{error.filename}: " if error.filename else ""
+    complain(given, error, f"{name}{error.strerror or error}.")
 
 
 def complain_of_usage(given: Sequence[str], error: Exception, text: str, command: str) -> int:
@@ -82,15 +86,17 @@ def complain_of_usage(given: Sequence[str], error: Exception, text: str, command
     return USAGE
 
 
-def _flushed(status: int) -> int:
+def _flushed(given: Sequence[str], status: int) -> int:
     """Return the status once all is written; if it cannot be, say so no more than once."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         # whoever read our output has gone, or the disk is full: nothing more can be said there
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return status or FAILED
+        if status == 0:
+            _complain_of_system(given, error)
+            return FAILED
     return status
 
 

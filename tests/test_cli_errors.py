@@ -194,13 +194,17 @@ def test_a_reader_that_has_gone_is_met_in_silence(xfs_pool: Pool, words: str) ->
     assert (called.status, called.err) == (1, "")
 
 
-@pytest.mark.parametrize("words", ["list", "list --json"])
-def test_a_full_standard_output_is_an_error(xfs_pool: Pool, words: str) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["at the end", "at once"])
+@pytest.mark.parametrize("words", ["list", "list --json", "show ci/root", "start ci/root"])
+def test_a_full_standard_output_is_an_error(
+    xfs_pool: Pool, monkeypatch: pytest.MonkeyPatch, words: str, unbuffered: str
+) -> None:
+    """Whenever what was printed is written there; and it is said once."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     xfs_pool.create_volume("ci/root", SIZE)
     with open("/dev/full", "w", encoding="utf-8") as full:
         called = call_apart(*words.split(), stdout=full)
-    assert called.status == 1
-    assert "No space left on device" in called.complaint
+    assert (called.status, called.err) == (1, "lifecycle: No space left on device.\n")
 
 
 @pytest.mark.parametrize(
