@@ -110,16 +110,16 @@ def drop(opened: VolumeImages) -> None:
 
 
 def drop_precache(opened: VolumeImages) -> None:
-    """Remove the volume's next working image, if there is one."""
+    """Remove the volume's next working image, if there is one.
+
+    What makes another image current leaves it, to be replaced in the background, since it is told to be stale at a
+    glance: to remove a fragmented one takes longer than all else.
+    """
     opened.directory.remove(opened.name + Kind.PRECACHE)
 
 
 def drop_ready(opened: VolumeImages, *, keep: int = 0) -> None:
-    """Remove what waits for disposables, but for so many.
-
-    The volume's own next image can stay, to be replaced in the background, since it is told to be stale at a glance: to
-    remove a fragmented one takes longer than all else that makes another image current.
-    """
+    """Remove what waits for disposables, but for so many."""
     try:
         waiting = opened.directory.child(READY)
     except FileNotFoundError:

@@ -108,7 +108,7 @@ class ReflinkBackend(ReflinkCloning):
         """Hold the VM's lock."""
         timeout = self.config.lock_timeout if wait else 0.0
         while True:
-            with self._vms_directory(vm, create=create) as directory:
+            with self.existing(vm, vm, create=create) as directory:
                 if not holders.lock(directory, timeout):
                     who = holders.lock_holders(identity(os.fstat(directory.fd)))
                     raise Locked(vm, timeout, who)
@@ -123,6 +123,11 @@ class ReflinkBackend(ReflinkCloning):
                         with contextlib.suppress(OSError):  # an empty directory harms no one
                             self._drop_empty(vm)
                 return
+
+    def entered(self, vm: str) -> contextlib.AbstractContextManager[Directory]:
+        """Return the VM's directory, open within a block; that which is open already, if its lock is held."""
+        locked = self._this_thread.locked.get(vm)
+        return super().entered(vm) if locked is None else contextlib.nullcontext(locked.directory)
 
     @contextlib.contextmanager
     def opened(self, volume_id: str) -> Iterator[VolumeFiles]:
@@ -162,13 +167,12 @@ class ReflinkBackend(ReflinkCloning):
     def settle(self, volume_id: str) -> View:
         """Write down what the images say, where the record says otherwise."""
         self._unsettle(volume_id)
-        locked = self._locked(volume_id)
         with self.opened(volume_id) as opened:
             if opened.findings:
                 log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
                 opened.write(opened.record)
                 opened.directory.sync()
-            elif locked is not None:
+            elif (locked := self._locked(volume_id)) is not None:
                 locked.settled[volume_id] = opened
             return opened.view
 
@@ -357,23 +361,12 @@ class ReflinkBackend(ReflinkCloning):
 
     # ------------------------------------------------------------ steps of events
 
-    def _vms_directory(self, vm: str, *, create: bool) -> Directory:
-        try:
-            return self.directory(vm, create=create)
-        except FileNotFoundError:
-            raise NoSuchVolume(vm, self.root) from None
-
     def _is_still(self, vm: str, directory: Directory) -> bool:
         """Tell whether the VM's name still leads to the directory that was locked."""
         try:
             return os.path.samestat(os.stat(f"{self.root}/{vm}"), os.fstat(directory.fd))
         except FileNotFoundError:
             return False
-
-    def entered(self, vm: str) -> contextlib.AbstractContextManager[Directory]:
-        """Return the VM's directory, open within a block; that which is open already, if its lock is held."""
-        locked = self._this_thread.locked.get(vm)
-        return super().entered(vm) if locked is None else contextlib.nullcontext(locked.directory)
 
     def _drop_empty(self, vm: str) -> None:
         """Remove the VM's directory and those above it, as far as they are empty."""

@@ -98,9 +98,8 @@ class Revisions(Mapping[int, RevisionFile]):
             if number is None or not entry.is_file(follow_symlinks=False):
                 continue
             other = found.setdefault(number, entry)
-            if (
-                other is not entry
-            ):  # their names differ in the time only, and times are ordered as texts
+            if other is not entry:
+                # their names differ in the time only, and times are ordered as texts
                 older, newer = sorted((other, entry), key=lambda two: two.name)
                 found[number] = newer
                 doubles.append(older.name)
@@ -236,6 +235,7 @@ def marks(directory: Directory, name: str) -> tuple[object, ...]:
 
 
 _MARKED = (Kind.RECORD, Kind.CURRENT, Kind.WORKING)
+_LOOKED_AT = (*_MARKED, Kind.COW)
 
 
 def _mark(status: os.stat_result | None) -> object:
@@ -256,7 +256,7 @@ def gather_all(directory: Directory, entries: Iterable[os.DirEntry[str]]) -> lis
 
 
 def _of_listed(directory: Directory, name: str, listed: Listed) -> Evidence:
-    statuses = {kind: _status(listed.entries.get(kind)) for kind in (*_MARKED, Kind.COW)}
+    statuses = {kind: _status(listed.entries.get(kind)) for kind in _LOOKED_AT}
     evidence = _evidence(directory, name, statuses, Others(lambda: listed))
     is_as_listed = all(
         _mark(directory.stat(name + kind)) == _mark(statuses[kind])
@@ -274,7 +274,7 @@ def _status(entry: os.DirEntry[str] | None) -> os.stat_result | None:
 
 
 def _gather(directory: Directory, name: str, others: Others) -> Evidence:
-    statuses = {kind: directory.stat(name + kind) for kind in (*_MARKED, Kind.COW)}
+    statuses = {kind: directory.stat(name + kind) for kind in _LOOKED_AT}
     return _evidence(directory, name, statuses, others)
 
 

@@ -3,8 +3,8 @@
 How this works. A subscriber of all `-ing` and `-ed` signals of a pool and of `failed` looks into two directories:
 hooks.d of the configuration's directory, then the pool's. If nothing is there when an event is announced, nothing is
 looked for when it is over. A program there says by its name what it is run for: `pre-start`, `post-commit-50-copy`,
-`pre-any`, `failed`. It gets a JSON document on its standard input. One
-that is run before an event and fails vetoes it; of one that is run after it, a failure is logged and changes nothing.
+`pre-any`, `failed`. It gets a JSON document on its standard input. One that is run before an event and fails vetoes it;
+of one that is run after it, a failure is logged and changes nothing.
 
 A program that someone else could have put there, or could change, is not run. A hook runs while its VM is locked, so
 what it asks of `lifecycle` for the same VM is refused, instead of waiting for what waits for it; the environment

@@ -204,7 +204,7 @@ _begun: list[int] = []
 
 
 def _reap() -> None:
-    """Let those go that have ended; waiting for each in a thread would hold up who begins it."""
+    """Let those go that have ended, and wait for none: it would hold up the next."""
     for pid in list(_begun):
         try:
             ended = os.waitpid(pid, os.WNOHANG)[0] == pid

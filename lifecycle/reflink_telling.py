@@ -220,6 +220,17 @@ class ReflinkTelling:
         with Directory.open(self.root) as root:
             return root.child(vm, create=create)
 
+    def existing(self, vm: str, asked_for: str, *, create: bool = False) -> Directory:
+        """Open the directory of a VM that there must be, as `directory` does.
+
+        Raises:
+            NoSuchVolume: there is none; it names what was asked for.
+        """
+        try:
+            return self.directory(vm, create=create)
+        except FileNotFoundError:
+            raise NoSuchVolume(asked_for, self.root) from None
+
     def entered(self, vm: str) -> contextlib.AbstractContextManager[Directory]:
         """Return the VM's directory, open within a block.
 
@@ -236,11 +247,7 @@ class ReflinkTelling:
             NoSuchVolume: there is not even its VM.
         """
         vm, name = names.split_id(volume_id)
-        try:
-            directory = self.directory(vm)
-        except FileNotFoundError:
-            raise NoSuchVolume(volume_id, self.root) from None
-        with directory:
+        with self.existing(vm, volume_id) as directory:
             evidence = gather(directory, name)
             judged = judge(evidence, self.config.on_crash)
             yield VolumeFiles(directory, volume_id, evidence, judged)

@@ -109,9 +109,8 @@ class VolumeFiles(VolumeImages):
             next=max(self.record.next, number + 1),
             rest=State.COMMITTED,
         )
-        before = (
-            self.record.current or 0
-        )  # checkpoints take numbers too, so any may be skipped here
+        # checkpoints take numbers too, so a commit may skip any
+        before = self.record.current or 0
         if record.notes and number // _BETWEEN_LISTINGS != before // _BETWEEN_LISTINGS:
             kept = {*self.evidence.revisions, self.view.current}
             record = record.with_notes_on(kept, above=number)
