@@ -1,10 +1,8 @@
 """The files of working images made ahead: finding a fresh one, taking it, dropping what is stale.
 
 A volume's next working image is `NAME-precache.img`; those waiting for the disposables that begin from it are
-`.ready/NAME.….img` beside it. Each bears the number of the image it was made from as its modification time, as every
-unwritten working image does, and as its access time the modification time of that image: its seal, with the moment it
-was made. So one that is of another image is told at a glance, though that had the same number, as one put back from a
-backup has; and one that was read is of no use any more.
+`.ready/NAME.….img` beside it. Each is sealed as every unwritten working image is (seals.py): so one that was made from
+another image is told at a glance, though that had the same number, as one put back from a backup has.
 """
 
 from __future__ import annotations
@@ -12,31 +10,33 @@ from __future__ import annotations
 import os
 import stat
 
+from lifecycle import seals
 from lifecycle.files import Directory, set_mode, temporary_name
 from lifecycle.names import Kind
+from lifecycle.seals import Origin
 from lifecycle.volume_images import VolumeImages
 
 READY = ".ready"
 """The directory, within a VM's, of the images that wait for disposables."""
 
 
-def is_fresh(status: os.stat_result, number: int, origin: os.stat_result) -> bool:
-    """Tell whether this is an unwritten image that was made from the origin, which has that number."""
+def is_fresh(status: os.stat_result, origin: Origin, size: int) -> bool:
+    """Tell whether this is an unwritten image that was made from the origin, which holds so many bytes."""
     return (
         stat.S_ISREG(status.st_mode)
         and status.st_nlink == 1
-        and (status.st_mtime_ns, status.st_atime_ns, status.st_size)
-        == (number, origin.st_mtime_ns, origin.st_size)
+        and status.st_size == size
+        and seals.is_unwritten(status, origin)
     )
 
 
 def fresh_precache(opened: VolumeImages) -> os.stat_result | None:
     """Return the status of the volume's next working image; None if there is none that is fresh."""
     status = opened.directory.stat(opened.name + Kind.PRECACHE)
-    current, number = opened.evidence.current, opened.view.current
-    if status is None or current is None or number is None:
+    size, origin = opened.evidence.current_size, opened.origin
+    if status is None or size is None or origin is None:
         return None
-    return status if is_fresh(status, number, current) else None
+    return status if is_fresh(status, origin, size) else None
 
 
 def take_precache(opened: VolumeImages, mode: int) -> bool:
@@ -55,18 +55,18 @@ def take_precache(opened: VolumeImages, mode: int) -> bool:
     return True
 
 
-def fresh_ready(directory: Directory, name: str, number: int, origin: os.stat_result) -> list[str]:
+def fresh_ready(directory: Directory, name: str, origin: Origin, size: int) -> list[str]:
     """Return the files in a `.ready` that wait for disposables of this volume, and are fresh."""
     found = [entry.name for entry in directory.entries() if _is_of(entry.name, name)]
     statuses = ((file, directory.stat(file)) for file in found)
-    return [file for file, status in statuses if status and is_fresh(status, number, origin)]
+    return [file for file, status in statuses if status and is_fresh(status, origin, size)]
 
 
 def claim_ready(
     there: Directory,
     name: str,
-    number: int,
-    origin: os.stat_result,
+    origin: Origin,
+    size: int,
     here: Directory,
     working: str,
 ) -> str | None:
@@ -75,8 +75,8 @@ def claim_ready(
     Args:
         there: the source's VM's directory.
         name: the source's NAME.
-        number: of the image that the disposable begins from.
-        origin: that image.
+        origin: the image that the disposable begins from.
+        size: bytes that it holds.
         here: the disposable's VM's directory.
         working: the name that the image is to get in the end.
 
@@ -88,7 +88,7 @@ def claim_ready(
     except FileNotFoundError:
         return None
     with waiting:
-        for file in fresh_ready(waiting, name, number, origin):
+        for file in fresh_ready(waiting, name, origin, size):
             claimed = temporary_name(working)
             try:
                 waiting.move(file, here, claimed)

@@ -13,7 +13,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from lifecycle import ahead_files, copying, extents, files
+from lifecycle import ahead_files, copying, extents, files, volume_files
 from lifecycle.ahead_files import READY
 from lifecycle.config import Precache
 from lifecycle.errors import NoSuchVolume
@@ -83,11 +83,11 @@ def _pays(backend: ReflinkBackend, opened: VolumeFiles) -> bool:
 
 def _waiting(opened: VolumeFiles) -> int:
     """Return how many images wait for disposables."""
-    current, number = opened.evidence.current, opened.view.current
-    if current is None or number is None:
+    size, origin = opened.evidence.current_size, opened.origin
+    if size is None or origin is None:
         return 0
     with contextlib.suppress(FileNotFoundError), opened.directory.child(READY) as directory:
-        return len(ahead_files.fresh_ready(directory, opened.name, number, current))
+        return len(ahead_files.fresh_ready(directory, opened.name, origin, size))
     return 0
 
 
@@ -119,7 +119,9 @@ def _fill(
     elif not shared:
         return False
     files.set_mode(draft.fd, files.FILE_MODE)
-    files.set_time(draft.fd, opened.view.current or 0, os.fstat(origin).st_mtime_ns)
+    if opened.origin is None:
+        return False
+    volume_files.seal_unwritten(draft.fd, opened.origin)
     files.sync_content(draft.fd)
     return True
 

@@ -46,7 +46,7 @@ from lifecycle.record import Note, Record
 from lifecycle.reflink_cloning import ReflinkCloning
 from lifecycle.sizes import SECTOR, round_up
 from lifecycle.states import RUNNING, State
-from lifecycle.volume_files import VolumeFiles, put_seal, revision_of, truncate
+from lifecycle.volume_files import VolumeFiles, revision_of, truncate
 
 if TYPE_CHECKING:
     from lifecycle.pool import Pool
@@ -238,10 +238,11 @@ class ReflinkBackend(ReflinkCloning):
             owns = config.source is None
             with opened.draft() as draft:
                 truncate(draft.fd, config.size or 0)
-                opened.write(Record(config=config, current=0 if owns else None, at=change.at))
+                stamp = opened.seal(draft.fd, 0, change.at) if owns else None
+                current = 0 if owns else None
+                opened.write(Record(config=config, current=current, at=change.at, stamp=stamp))
                 opened.directory.sync()
                 if owns:
-                    put_seal(draft.fd, change)
                     draft.publish(opened.current)
                     opened.directory.sync()
 
@@ -285,8 +286,8 @@ class ReflinkBackend(ReflinkCloning):
 
     def commit(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
         """Make the working image durable, then current."""
-        with self._acting(volume.id) as opened, opened.finishing(change) as unflushed:
-            yield from opened.promote(opened.working, change, unflushed)
+        with self._acting(volume.id) as opened, opened.finishing(change) as (unflushed, second):
+            yield from opened.promote(opened.working, change, second, unflushed)
 
     def checkpoint(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Reserve the number, then clone the working image to the revision's name."""
@@ -299,7 +300,7 @@ class ReflinkBackend(ReflinkCloning):
                 with opened.draft() as draft:
                     if not files.reflink(origin, draft.fd):
                         self.copy_unused(pool, origin, draft, volume.id)
-                    put_seal(draft.fd, change)
+                    opened.seal(draft.fd, number, change.at)
                     draft.publish(names.revision_file(opened.name, number, change.at))
             finally:
                 os.close(origin)

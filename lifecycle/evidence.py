@@ -16,12 +16,13 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
-from lifecycle import copying, names
+from lifecycle import copying, names, tags
 from lifecycle import record as records
 from lifecycle.errors import ForeignFile, InvalidConfig, NewerFormat, storage
 from lifecycle.files import Directory
 from lifecycle.names import Kind
 from lifecycle.record import Record
+from lifecycle.tags import SealTold
 
 ATTEMPTS = 100
 """How often to read again when a transition went on meanwhile. Each takes microseconds, a transition longer."""
@@ -144,6 +145,8 @@ class Evidence(NamedTuple):
         statuses: those of the record, the current and the working image and `-cow.img`, as they were found.
         damage: what makes the volume unusable as it is.
         newer: whether a newer version wrote the record, which must then be left as it is.
+        made_from: what the working image's tag says it was made from; None if it says nothing.
+        told_number: what the current image's tag says its number is; None if it says nothing, or there is a record.
     """
 
     name: str
@@ -156,6 +159,8 @@ class Evidence(NamedTuple):
     damage: str | None = None
     newer: bool = False
     statuses: Mapping[str, os.stat_result | None] = MappingProxyType({})
+    made_from: SealTold | None = None
+    told_number: SealTold | None = None
 
     @property
     def leftovers(self) -> Sequence[str]:
@@ -298,10 +303,11 @@ def _evidence(
         if status is not None and not stat.S_ISREG(status.st_mode):
             damage, status = f"{name}{kind} is not a regular file", None
         images[kind] = status
+    current, working = images[Kind.CURRENT], images[Kind.WORKING]
     return Evidence(
         name=name,
-        current=images[Kind.CURRENT],
-        working=images[Kind.WORKING],
+        current=current,
+        working=working,
         others=others,
         revisions=Revisions(name, others),
         changed_beside=statuses[Kind.COW] is not None
@@ -310,6 +316,12 @@ def _evidence(
         damage=damage,
         newer=newer,
         statuses=statuses,
+        made_from=None
+        if working is None
+        else tags.look_up_seal(directory, name + Kind.WORKING, tags.MADE_FROM),
+        told_number=None
+        if current is None or record is not None
+        else tags.look_up_seal(directory, name + Kind.CURRENT, tags.NUMBER),
     )
 
 

@@ -370,15 +370,9 @@ def sync_content(fd: int) -> None:
     os.fsync(fd)
 
 
-def set_time(fd: int, moment: int, accessed: int | None = None) -> None:
-    """Set a file's modification time, in nanoseconds since 1970; durable with the content.
-
-    Args:
-        fd: the file.
-        moment: the time.
-        accessed: the time of the last access, if that is to be another.
-    """
-    os.utime(fd, ns=(moment if accessed is None else accessed, moment))
+def set_time(fd: int, moment: int) -> None:
+    """Set a file's modification time, in nanoseconds since 1970; durable with the content."""
+    os.utime(fd, ns=(moment, moment))
 
 
 def set_mode(fd: int, mode: int) -> None:

@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Iterator
 
-from lifecycle import copying, files, holders, loop_pool, names, opening
+from lifecycle import copying, files, holders, loop_pool, names, opening, seals
 from lifecycle import record as records
 from lifecycle.adoption import ON_CRASH, Found, FoundVolume, Plan, Planned
 from lifecycle.backend import Finding
@@ -21,7 +21,6 @@ from lifecycle.config import POOL_FILE, PoolConfig
 from lifecycle.errors import ForeignFile, InvalidName, LifecycleError, NotAPool, storage
 from lifecycle.evidence import Evidence, gather
 from lifecycle.files import Directory
-from lifecycle.judging import seal
 from lifecycle.listing import vms_below, volumes_in
 from lifecycle.loop_devices import identity
 from lifecycle.names import Kind
@@ -211,7 +210,7 @@ def _add(root: Directory, one: Planned, taking_back: contextlib.ExitStack) -> No
                 files.truncate(draft.fd, one.empty)
                 recorded = gather(directory, name).record
                 at = recorded.at if recorded is not None else None
-                files.set_time(draft.fd, seal(0, at or names.now()))
+                files.set_time(draft.fd, seals.seal(0, seals.second_of(at or names.now())))
                 draft.publish(name + Kind.CURRENT)
             taking_back.callback(_take_back, root, vm, name + Kind.CURRENT)
         directory.sync()

@@ -9,10 +9,12 @@ image current and the writing of the record, so:
   new, a commit happened, and its number is the one the record gives next;
 - else the record is right.
 
-Modification times speak too, since the kernel sets a real one at any write. The working image bears the number of the
-image it was cloned from, in nanoseconds since 1970, until someone writes to it: so "written?" is one comparison. Every
-other image is sealed with the moment it was made and, in the nanoseconds, its number: so an image that was changed in
-place can be told, and one whose record is lost still knows its number.
+Modification times speak too, since the kernel sets a real one at any write (seals.py). So whether the working image was
+written to is one comparison, an image that was changed in place can be told, and one whose record is lost still knows
+its number. In doubt an image was written to.
+
+And a working image says what it was made from. If that is not what is current, a copy or a restore brought the two
+together, and whichever is wrong must not be taken for right: the volume is damaged, and the way back keeps both.
 """
 
 from __future__ import annotations
@@ -23,17 +25,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from lifecycle import seals
 from lifecycle.backend import View
 from lifecycle.config import CrashPolicy
 from lifecycle.evidence import Evidence
 from lifecycle.names import Kind
 from lifecycle.record import CRASH, Record
+from lifecycle.seals import Origin
 from lifecycle.states import State
 
-_SECOND = 10**9
-"""Nanoseconds."""
 _PLAUSIBLE = 100_000
-"""A number up to this in a time is taken for a seal; a real time is so rarely, and then a number is skipped."""
+"""Without a record, a number up to so many above the highest on file is taken for a seal. A real time is one so rarely,
+and then numbers are skipped."""
 
 _CHANGED_BESIDE = (
     "its -cow.img, of the older `file` driver, holds data that its image lacks; start and stop the"
@@ -91,17 +94,6 @@ class Numbers(Sequence[int]):
         return repr(self._all)
 
 
-def seal(number: int, at: datetime) -> int:
-    """Return the modification time (nanoseconds since 1970) that image `number`, made then, is sealed with."""
-    return int(at.timestamp()) * _SECOND + number
-
-
-def _sealed_number(status: os.stat_result) -> int | None:
-    """Return the number that an image seems to be sealed with; None if its time looks like any other."""
-    number = status.st_mtime_ns % _SECOND
-    return number if number <= _PLAUSIBLE else None
-
-
 def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
     """Return what the evidence means; `on_crash` is the pool's crash policy."""
     if _is_absent(evidence):
@@ -113,6 +105,9 @@ def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
     findings: tuple[str, ...] = ()
     if record.config.source is None and not evidence.moved:
         record, findings = _settled(evidence, record)
+        damage = _of_another_image(evidence, record)
+        if damage is not None:
+            return _damaged(evidence, on_crash, damage)
     return Judgement(view_of(evidence, record, on_crash), record, findings)
 
 
@@ -136,19 +131,50 @@ def _damage_of_images(evidence: Evidence) -> str | None:
     return _CHANGED_BESIDE if evidence.changed_beside and keeps else None
 
 
+def _of_another_image(evidence: Evidence, record: Record) -> str | None:
+    """Say what is wrong if the working image says that it was made from another image than the current one."""
+    origin = evidence.made_from
+    if origin is None or record.current is None:
+        return None
+    if origin.number == record.current and origin.second in {0, record.second}:
+        return None
+    was = "another one of that number" if origin.number == record.current else "current"
+    return (
+        f"its working image was made from {origin.number}, and {record.current} is {was} now, as when a copy or a"
+        " restore brings together what does not belong together; the way back keeps both"
+    )
+
+
 def _found_without_record(evidence: Evidence) -> Record:
     """Return the record that an image without one gets: a persistent volume with default configuration."""
     known = evidence.current_on_file()
     highest = max(evidence.revisions, default=0)
-    sealed = _sealed_number(evidence.current) if evidence.current else None
-    current = known.number if known else max(highest + 1, sealed or 0)
+    current = known.number if known else max(highest + 1, _told_number(evidence, highest))
     return Record(
         current=current,
         at=known.at if known else _made_at(evidence.current),
         next=max(current, highest) + 1,
         rest=State.REVERTED if known else State.COMMITTED,
         sealed=max(current, highest) + 1,
+        stamp=_stamp(evidence.current, current),
     )
+
+
+def _told_number(evidence: Evidence, highest: int) -> int:
+    """Return the number that the current image itself tells, by its seal or its tag; 0 if it seems to bear none."""
+    if evidence.current is None:
+        return 0
+    sealed = seals.number_in(evidence.current)
+    if sealed <= highest + _PLAUSIBLE:
+        return sealed
+    return evidence.told_number.number if evidence.told_number else 0
+
+
+def _stamp(status: os.stat_result | None, number: int) -> int | None:
+    """Return the second of the seal, if the image bears this number's."""
+    if status is None or seals.number_in(status) != number:
+        return None
+    return max(seals.second_in(status), 0)
 
 
 def _made_at(status: os.stat_result | None) -> datetime | None:
@@ -169,7 +195,12 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
     if known is not None:
         if known.number != record.current:
             findings.append(f"a revert to {known.number} had happened")
-            record = record._replace(current=known.number, at=known.at, rest=State.REVERTED)
+            record = record._replace(
+                current=known.number,
+                at=known.at,
+                rest=State.REVERTED,
+                stamp=_stamp(evidence.current, known.number),
+            )
     elif (number := _new_number(evidence, record)) is not None:
         findings.append(f"a commit of {number} had happened")
         record = record._replace(
@@ -177,6 +208,7 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
             at=_made_at(evidence.current),
             next=max(record.next, number + 1),
             rest=State.COMMITTED,
+            stamp=_stamp(evidence.current, number),
         )
     elif _has_grown_empty(evidence, record):
         findings.append("a resize of the empty image had happened")
@@ -193,7 +225,7 @@ def _is_as_recorded(evidence: Evidence, record: Record) -> bool:
     """
     if evidence.current is None or not record.current or record.at is None:
         return False
-    return evidence.current.st_mtime_ns == seal(record.current, record.at)
+    return evidence.current.st_mtime_ns == seals.seal(record.current, record.second)
 
 
 def _has_grown_empty(evidence: Evidence, record: Record) -> bool:
@@ -208,8 +240,8 @@ def _new_number(evidence: Evidence, record: Record) -> int | None:
 
     The image is no revision. Its seal says its number; an image made by others bears none, and gets the next one.
     """
-    sealed = _sealed_number(evidence.current) if evidence.current else None
-    if sealed is not None and (record.current or 0) < sealed <= record.next:
+    sealed = seals.number_in(evidence.current) if evidence.current else 0
+    if (record.current or 0) < sealed <= record.next:
         return sealed
     return record.next if record.current is None or record.current in evidence.revisions else None
 
@@ -218,9 +250,7 @@ def view_of(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
     """Return what a whole volume is like; a disposable has a working image at most, begun from its source's."""
     owns = record.config.source is None
     image = evidence.working or (evidence.current if owns else None)
-    differs = evidence.working is not None and evidence.working.st_mtime_ns != _unwritten(
-        evidence, record
-    )
+    differs = evidence.working is not None and not _is_unwritten(evidence.working, evidence, record)
     return View(
         state=_state(evidence, record, differs=differs),
         config=record.config,
@@ -237,11 +267,24 @@ def view_of(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
     )
 
 
-def _unwritten(evidence: Evidence, record: Record) -> int | None:
-    """Return the modification time of a working image that no one has written to."""
-    if evidence.moved and record.current is not None and record.at is not None:
-        return seal(record.current, record.at)  # it is the current image, and still sealed
-    return record.current if record.config.source is None else record.begun
+def _is_unwritten(working: os.stat_result, evidence: Evidence, record: Record) -> bool:
+    """Tell whether the working image is proven to be what it was made as."""
+    if evidence.moved:  # it is the current image itself
+        if record.current is None or record.at is None:
+            return False
+        return working.st_mtime_ns == seals.seal(record.current, record.second)
+    origin = origin_of(evidence, record)
+    return origin is not None and seals.is_unwritten(working, origin)
+
+
+def origin_of(evidence: Evidence, record: Record) -> Origin | None:
+    """Return what a working image of this volume is made from, or was, if it runs; None if that is not known."""
+    if record.config.source is not None:
+        return None if record.begun is None else Origin(record.begun)
+    if record.current is None or evidence.current is None:
+        return None
+    current = evidence.current
+    return Origin(record.current, record.second, current.st_ino, current.st_mtime_ns)
 
 
 def _crash_policy(record: Record, of_pool: CrashPolicy) -> CrashPolicy:

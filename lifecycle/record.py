@@ -14,7 +14,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from lifecycle import names
+from lifecycle import names, seals
 from lifecycle.config import (
     DEFAULT_CONFIG,
     VolumeConfig,
@@ -62,6 +62,7 @@ class Record(NamedTuple):
         notes: what is known of images, by number.
         sealed: the lowest number whose image bears its seal (evidence.py); those before were made by others.
         begun: the source's number that the working image of a disposable was made from.
+        stamp: the second of the current image's seal (seals.py); None if it is that of `at`.
     """
 
     config: VolumeConfig = DEFAULT_CONFIG
@@ -72,6 +73,14 @@ class Record(NamedTuple):
     notes: Mapping[int, Note] = MappingProxyType({})
     begun: int | None = None
     sealed: int = 0
+    stamp: int | None = None
+
+    @property
+    def second(self) -> int:
+        """The second of the current image's seal, since 1970; 0 if not known."""
+        if self.stamp is not None:
+            return self.stamp
+        return 0 if self.at is None else seals.second_of(self.at)
 
     def note(self, number: int) -> Note:
         """Return what is known of the image of that number."""
@@ -105,6 +114,7 @@ def write(record: Record) -> bytes:
         "rest": record.rest,
         "begun": record.begun,
         "sealed": record.sealed,
+        "stamp": record.stamp,
         "notes": {
             str(number): _without_defaults(note, PLAIN)
             for number, note in sorted(record.notes.items())
@@ -182,6 +192,7 @@ def _record(where: str, document: dict[str, Any]) -> Record:
         ),
         begun=None if begun is None else _number(begun),
         sealed=_number(document.get("sealed", 0), names.MAX_NUMBER + 1),
+        stamp=_stamp(document.get("stamp")),
     )
 
 
@@ -232,6 +243,14 @@ def _number(found: Any, highest: int = names.MAX_NUMBER) -> int:
     if not 0 <= found <= highest:
         raise ValueError(f"{shown(found)} is not the number of a revision")
     return found
+
+
+def _stamp(found: Any) -> int | None:
+    return None if found is None else _number(found, _LAST_SECOND)
+
+
+_LAST_SECOND = 2**63 // seals.SECOND - 1
+"""The last second that a file's time can be."""
 
 
 def _without_defaults(value: Any, default: Any) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from lifecycle.errors import NoReflinks, NoSuchVolume, NotTheSame, Unsupported
 from lifecycle.files import Draft
 from lifecycle.flushing import Steps
 from lifecycle.reflink_telling import ReflinkTelling
-from lifecycle.volume_files import VolumeFiles, truncate
+from lifecycle.seals import Origin
+from lifecycle.volume_files import VolumeFiles, seal_unwritten, truncate
 
 if TYPE_CHECKING:
     from lifecycle.pool import Pool
@@ -30,21 +31,23 @@ class ReflinkCloning(ReflinkTelling):
         config = opened.record.config
         mode = files.FILE_MODE if config.rw else _READ_ONLY
         if config.source is None:
-            number, current = opened.view.current, opened.evidence.current
-            if number is None or current is None:
+            made_from = opened.origin
+            if made_from is None:
                 raise NoSuchVolume(opened.volume_id, self.root)
             if ahead_files.take_precache(opened, mode):
                 return
             ahead_files.drop_precache(opened)
-            origin = opened.open_current()
+            origin, of_image = opened.open_current(), made_from
         else:
-            origin, number = self.open_current(config.source)
-            opened.record = opened.record._replace(begun=number)
+            origin, of_image = self.open_current(config.source)
+            # the source may move on while this runs: its number is what is written down
+            made_from = Origin(of_image.number)
+            opened.record = opened.record._replace(begun=made_from.number)
         try:
-            with self._working_image(pool, opened, origin, number) as image:
+            with self._working_image(pool, opened, origin, of_image) as image:
                 self._grow(image.fd, config)
                 files.set_mode(image.fd, mode)
-                files.set_time(image.fd, number)
+                seal_unwritten(image.fd, made_from)
                 if config.source is None:
                     yield [image.fd]
                 else:
@@ -54,14 +57,17 @@ class ReflinkCloning(ReflinkTelling):
         finally:
             os.close(origin)
 
-    def _working_image(self, pool: Pool, opened: VolumeFiles, origin: int, number: int) -> Draft:
+    def _working_image(
+        self, pool: Pool, opened: VolumeFiles, origin: int, of_image: Origin
+    ) -> Draft:
         """Return a clone of what is open at `origin`, or an image of the source's that waits to be taken."""
         source = opened.record.config.source
         if source is not None:
             vm, name = names.split_id(source)
             with self.directory(vm) as there:
+                size = os.fstat(origin).st_size
                 claimed = ahead_files.claim_ready(
-                    there, name, number, os.fstat(origin), opened.directory, opened.working
+                    there, name, of_image, size, opened.directory, opened.working
                 )
             if claimed is not None:
                 return opened.directory.reopened(claimed)

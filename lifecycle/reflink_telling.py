@@ -22,6 +22,7 @@ from lifecycle.files import Directory
 from lifecycle.judging import judge
 from lifecycle.names import Kind
 from lifecycle.precaching import WORKER
+from lifecycle.seals import Origin
 from lifecycle.states import State
 from lifecycle.volume_files import VolumeFiles
 
@@ -266,19 +267,19 @@ class ReflinkTelling:
                     return read(opened)
         raise NoSuchVolume(volume_id, self.root)
 
-    def open_current(self, volume_id: str) -> tuple[int, int]:
-        """Open a volume's current image, lock or no lock; return the descriptor and the image's number."""
+    def open_current(self, volume_id: str) -> tuple[int, Origin]:
+        """Open a volume's current image, lock or no lock; return the descriptor and what can be made from it."""
         for _attempt in range(ATTEMPTS):
             try:
                 with self.opened(volume_id) as opened:
-                    current, number = opened.evidence.current, opened.view.current
-                    if current is None or number is None:
+                    origin = opened.origin
+                    if origin is None:
                         break
                     fd = opened.open_current()
             except (FileNotFoundError, NoSuchVolume):
                 break
-            if os.fstat(fd).st_ino == current.st_ino:
-                return fd, number
+            if os.fstat(fd).st_ino == origin.inode:
+                return fd, origin
             os.close(fd)  # a commit went on meanwhile
         raise NoSuchVolume(volume_id, self.root)
 

@@ -1,7 +1,8 @@
-"""Words put to a working image, for the book-keeping of hosts: who started it, how its VM ended.
+"""Words put to images, as extended attributes of their files: they go with the file, and a clone does not get them.
 
-They are extended attributes of the file, so they go with it, cost no room, and a clone does not get them. Nothing that
-is promised of an image depends on them.
+Those on a working image are the book-keeping of hosts: who started it, how its VM ended. A start that uses a left-over
+image again takes them off. Two more say what the image is (`OF_THE_IMAGE`), in case a copy brought together what does
+not belong together, or a record was lost. Where the file system has no extended attributes, all goes on without.
 """
 
 from __future__ import annotations
@@ -9,10 +10,37 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
+from typing import NamedTuple
+
+from lifecycle.files import Directory
 
 log = logging.getLogger("lifecycle.tags")
 
+MADE_FROM = "made_from"
+"""Which image a working image was made from: `NUMBER SECOND`, as its seal says."""
+NUMBER = "number"
+"""Which number an image was sealed with: `NUMBER SECOND`."""
+OF_THE_IMAGE = frozenset({MADE_FROM, NUMBER})
+"""What stays with the image as long as it is there."""
+
 _PREFIX = "user.lifecycle."
+_NOT_TOLD = frozenset(
+    {errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP}
+)
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.E2BIG})
+
+
+class SealTold(NamedTuple):
+    """What a tag says of a seal.
+
+    Attributes:
+        number: the number.
+        second: the second since 1970.
+    """
+
+    number: int
+    second: int
 
 
 def read(fd: int) -> dict[str, str]:
@@ -44,3 +72,38 @@ def put(fd: int, key: str, value: str | None) -> None:
         if error.errno != errno.EOPNOTSUPP:
             raise
         log.warning("no extended attributes on this file system: %r is not noted", key)
+
+
+def look_up(directory: Directory, file: str, key: str) -> str | None:
+    """Return one of the words put to a file, without opening it; None if there is none, or it cannot be told."""
+    try:
+        found = os.getxattr(
+            f"/proc/self/fd/{directory.fd}/{file}", _PREFIX + key, follow_symlinks=False
+        )
+    except OSError as error:
+        if error.errno in _NOT_TOLD:
+            return None
+        raise
+    return found.decode(errors="replace")
+
+
+def look_up_seal(directory: Directory, file: str, key: str) -> SealTold | None:
+    """Return what `MADE_FROM` or `NUMBER` says of an image; None if it says nothing."""
+    match = re.fullmatch("([0-9]{1,9}) ([0-9]{1,19})", look_up(directory, file, key) or "")
+    return None if match is None else SealTold(int(match[1]), int(match[2]))
+
+
+def put_seal(fd: int, key: str, number: int, second: int) -> None:
+    """Put `MADE_FROM` or `NUMBER` to an image, unless the disk has no room for it: all goes on without."""
+    try:
+        put(fd, key, f"{number} {second}")
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        log.warning("no room for an extended attribute: %r is not noted", key)
+
+
+def drop_all_of_hosts(fd: int) -> None:
+    """Take off all but what the image is: it was of an earlier run of its VM."""
+    for key in read(fd).keys() - OF_THE_IMAGE:
+        put(fd, key, None)

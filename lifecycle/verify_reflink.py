@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from lifecycle import config as settings
-from lifecycle import names
-from lifecycle.backend import Finding
+from lifecycle import names, seals
+from lifecycle.backend import Finding, View
 from lifecycle.config import CrashPolicy
 from lifecycle.evidence import ATTEMPTS, Evidence, gather, gather_all, marks
 from lifecycle.files import Directory
-from lifecycle.judging import Judgement, judge, leftover_files, seal
+from lifecycle.judging import Judgement, judge, leftover_files
 from lifecycle.listing import Found, exists, vms_below
 from lifecycle.names import FileName, Kind
+from lifecycle.record import Record
 from lifecycle.states import State
 
 _OF_THE_POOL = {settings.POOL_FILE, names.HOOKS}
@@ -84,33 +85,53 @@ def _examine(
         if directory.stat(file) is not None:
             text = "left behind by a crash; the next start removes it"
             yield Finding(f"{vm}/{file}", text, harmful=False)
-    for number, file, status in _sealed_images(directory, evidence, judged):
+    for number, file, status, at in sealed_images(directory, evidence, judged.view, judged.record):
         where = f"{vm}/{file}"
         if status.st_size == 0:
             yield Finding(where, "was cut short: it is empty", harmful=True)
-        elif status.st_mtime_ns != seal(number, _moment(evidence, judged, number)):
-            text = f"was changed in place since it became {number} (or copied without its times)"
-            yield Finding(where, text, harmful=True)
+        elif not seals.is_sealed(status, number, at):
+            yield Finding(where, _unsealed(volume_id, number, status), harmful=True)
+    if evidence.working is not None and _may_be_older(evidence, judged):
+        yield Finding(f"{vm}/{evidence.file(Kind.WORKING)}", _OLDER, harmful=True)
 
 
-def _sealed_images(
-    directory: Directory, evidence: Evidence, judged: Judgement
-) -> Iterator[tuple[int, str, os.stat_result]]:
-    """Yield number, file name and status of the images that should bear their seal."""
-    files = {number: one.file for number, one in evidence.revisions.items()}
-    if judged.view.current is not None and judged.view.state is not State.DAMAGED:
-        files[judged.view.current] = evidence.name + Kind.CURRENT
-    for number, file in sorted(files.items()):
+def _unsealed(volume_id: str, number: int, status: os.stat_result) -> str:
+    """Say what is the matter with an image that does not bear its seal."""
+    how = f"if you know it to be right, `lifecycle accept {volume_id}`"
+    if seals.lost_nanoseconds(status):
+        return (
+            f"has a time without nanoseconds, so it cannot be told whether it still is {number}: a tool that copied it"
+            f" dropped them; {how}"
+        )
+    return f"was changed in place since it became {number}, or copied without its times; {how}"
+
+
+_OLDER = (
+    "was last written to before the current image was made: a copy or a restore may have left it there, of an earlier"
+    " run. Compare them before the volume is started or stopped: `lifecycle export` reads the current image"
+)
+
+
+def _may_be_older(evidence: Evidence, judged: Judgement) -> bool:
+    """Tell whether a working image that does not say what it was made from is older than the current image."""
+    if evidence.working is None or evidence.made_from is not None or evidence.moved:
+        return False
+    differs, second = judged.view.differs, judged.record.second
+    return differs and judged.view.owns and seals.second_in(evidence.working) < second
+
+
+def sealed_images(
+    directory: Directory, evidence: Evidence, view: View, record: Record
+) -> Iterator[tuple[int, str, os.stat_result, datetime]]:
+    """Yield number, file name, status and moment of the images that should bear their seal."""
+    made = {number: (one.file, one.at) for number, one in evidence.revisions.items()}
+    if view.current is not None and view.state is not State.DAMAGED:
+        at = evidence.revisions[view.current].at if view.current in made else record.at
+        made[view.current] = evidence.name + Kind.CURRENT, at or datetime.fromtimestamp(0, UTC)
+    for number, (file, at) in sorted(made.items()):
         status = directory.stat(file)
-        if status is not None and number >= judged.record.sealed:
-            yield number, file, status
-
-
-def _moment(evidence: Evidence, judged: Judgement, number: int) -> datetime:
-    """Return when the image was made."""
-    if number in evidence.revisions:
-        return evidence.revisions[number].at
-    return judged.record.at or datetime.fromtimestamp(0, UTC)
+        if status is not None and number >= record.sealed:
+            yield number, file, status, at
 
 
 def _of_file(

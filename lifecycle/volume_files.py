@@ -21,15 +21,16 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime
 
-from lifecycle import ahead_files, files, flushing, holders, loop_devices, names, tags
+from lifecycle import ahead_files, files, flushing, holders, loop_devices, names, seals, tags
 from lifecycle import record as records
 from lifecycle.change import Change
 from lifecycle.errors import ForeignFile, InUse, InvalidSize, Unsupported
 from lifecycle.files import Draft
 from lifecycle.flushing import Steps, Unflushed
-from lifecycle.judging import leftover_files, seal
+from lifecycle.judging import leftover_files
 from lifecycle.names import Kind
 from lifecycle.record import CRASH, Note, Record
+from lifecycle.seals import Origin
 from lifecycle.sizes import SECTOR
 from lifecycle.states import State
 from lifecycle.volume_images import VolumeImages
@@ -82,21 +83,38 @@ class VolumeFiles(VolumeImages):
         """
         file = self.name + Kind.RECORD
         with self.directory.staged(file, records.write(record)) as draft:
+            files.set_time(draft.fd, seals.seal(0, self._next_second(names.now())))
             yield draft
             draft.replace(file)
         self.record = record
+
+    def seal(self, fd: int, number: int, at: datetime) -> int:
+        """Seal an image that was made then with its number; return the second it is sealed with."""
+        second = self._next_second(at)
+        files.set_time(fd, seals.seal(number, second))
+        tags.put_seal(fd, tags.NUMBER, number, second)
+        return second
+
+    def _next_second(self, at: datetime) -> int:
+        """Return the second of a moment, or the next one that no image and no record of this volume was given yet.
+
+        The record is written at each event that seals an image, so its time is not before any image's.
+        """
+        self.last_second = max(seals.second_of(at), self.last_second + 1)
+        return self.last_second
 
     def clear(self) -> None:
         """Remove what a crash left behind and no one needs."""
         for file in leftover_files(self.evidence):
             self.directory.remove(file)
 
-    def promote(self, image: str, change: Change, unflushed: Unflushed = ()) -> Steps:
+    def promote(self, image: str, change: Change, second: int, unflushed: Unflushed = ()) -> Steps:
         """Make an image current, as number `change.revision`; what was current becomes a revision.
 
         Args:
             image: the image's file.
             change: what makes it current.
+            second: the second it is sealed with.
             unflushed: what must be durable first.
         """
         number, note = revision_of(change), Note(cause=change.cause)
@@ -108,6 +126,7 @@ class VolumeFiles(VolumeImages):
             at=change.at,
             next=max(self.record.next, number + 1),
             rest=State.COMMITTED,
+            stamp=second,
         )
         # checkpoints take numbers too, so a commit may skip any
         before = self.record.current or 0
@@ -125,18 +144,20 @@ class VolumeFiles(VolumeImages):
         """Make a new image current, by way of a name of its own."""
         image = self.name + Kind.IMPORT
         self.directory.remove(image)
-        put_seal(draft.fd, change)
+        second = self.seal(draft.fd, revision_of(change), change.at)
         draft.publish(image)
         self.rescue(change)
-        flushing.take(self.promote(image, change))
+        flushing.take(self.promote(image, change, second))
 
     def go_back(self, change: Change) -> None:
         """Make revision `change.revision` (0: the empty image) current; what was current becomes a revision."""
         self.rescue(change)
-        number, file, at = revision_of(change), None, self.record.at
+        number, file = revision_of(change), None
+        at, stamp = self.record.at, self.record.stamp
         if number != self.view.current:
             file, at = self._file_to_go_back_to(number, change)
-        record = self.record._replace(current=number, at=at, rest=State.REVERTED)
+            stamp = self._stamp_of(file, number)
+        record = self.record._replace(current=number, at=at, rest=State.REVERTED, stamp=stamp)
         with self.ready(record) as draft:
             files.sync_content(draft.fd)
             if file is not None:
@@ -144,6 +165,13 @@ class VolumeFiles(VolumeImages):
                 self._keep_current(change)
                 self.directory.replace_by_link(file, self.current)
         self.directory.sync()
+
+    def _stamp_of(self, file: str, number: int) -> int | None:
+        """Return the second that a revision's file is sealed with; None if it does not bear its seal."""
+        status = self.directory.stat(file)
+        if status is None or seals.number_in(status) != number:
+            return None
+        return max(seals.second_in(status), 0)
 
     def take_current(self, change: Change) -> bool:
         """Let the current image itself be the working one; durable when the directory is synced.
@@ -160,8 +188,7 @@ class VolumeFiles(VolumeImages):
         fd = self.open_current()
         try:
             self._make_sealed(fd, change)
-            for key in tags.read(fd):
-                tags.put(fd, key, None)
+            tags.drop_all_of_hosts(fd)
         finally:
             os.close(fd)
         self.directory.rename(self.current, self.working)
@@ -190,7 +217,7 @@ class VolumeFiles(VolumeImages):
         if self.evidence.record is None or self.record.at is None:
             self.write(self.record._replace(at=at))
         if self.record.current is not None and self.record.current < self.record.sealed:
-            files.set_time(fd, seal(self.record.current, at))
+            files.set_time(fd, seals.seal(self.record.current, self.record.second))
             files.sync_content(fd)
 
     def throw_away(self) -> Steps:
@@ -229,7 +256,7 @@ class VolumeFiles(VolumeImages):
         file = names.revision_file(self.name, 0, change.at)
         with self.draft() as draft:
             truncate(draft.fd, self._birth_size())
-            put_seal(draft.fd, change)
+            self.seal(draft.fd, 0, change.at)
             draft.publish(file)
         return file, change.at
 
@@ -275,7 +302,7 @@ class VolumeFiles(VolumeImages):
         if self.evidence.record is not None:
             self.write(record)
         self.record = record._replace(next=number + 1)
-        with self.finishing(change._replace(revision=number)) as unflushed:
+        with self.finishing(change._replace(revision=number)) as (unflushed, _second):
             flushing.flush(unflushed)
         self.directory.rename(self.working, names.revision_file(self.name, number, change.at))
 
@@ -293,12 +320,15 @@ class VolumeFiles(VolumeImages):
             self.directory.link(file, aside)
 
     @contextlib.contextmanager
-    def finishing(self, change: Change) -> Iterator[Unflushed]:
-        """Seal the working image; the block makes it durable, with all that was written to it, whoever wrote it."""
+    def finishing(self, change: Change) -> Iterator[tuple[Unflushed, int]]:
+        """Seal the working image; the block makes it durable, with all that was written to it, whoever wrote it.
+
+        Yields what is to be made durable, and the second that the image is sealed with.
+        """
         fd = self._open_own_working()
         try:
-            put_seal(fd, change)
-            yield [fd]
+            second = self.seal(fd, revision_of(change), change.at)
+            yield [fd], second
         finally:
             os.close(fd)
 
@@ -306,21 +336,21 @@ class VolumeFiles(VolumeImages):
         """Take the tags off the working image: they were of an earlier run of its VM."""
         fd = self.open_working()
         try:
-            for key in tags.read(fd):
-                tags.put(fd, key, None)
+            tags.drop_all_of_hosts(fd)
         finally:
             os.close(fd)
 
     def resize_empty(self, size: int, change: Change) -> None:
         """Give a volume that holds nothing yet, or nothing of its own, another size (bytes)."""
+        stamp = self.record.stamp
         if self.evidence.current is not None:
             ahead_files.drop(self)
             with self.draft() as draft:
                 truncate(draft.fd, size)
-                files.set_time(draft.fd, seal(0, self.record.at or change.at))
+                stamp = self.seal(draft.fd, 0, self.record.at or change.at)
                 draft.replace(self.current)
         config = self.record.config._replace(size=size)
-        self.write(self.record._replace(config=config, rest=change.dest))
+        self.write(self.record._replace(config=config, rest=change.dest, stamp=stamp))
         self.directory.sync()
 
     def resize_working(self, size: int) -> None:
@@ -355,9 +385,11 @@ def revision_of(change: Change) -> int:
     return change.revision
 
 
-def put_seal(fd: int, change: Change) -> None:
-    """Seal an image with the number and moment of the change that makes it."""
-    files.set_time(fd, seal(revision_of(change), change.at))
+def seal_unwritten(fd: int, origin: Origin) -> None:
+    """Seal a working image that has all its content and its size: it is unwritten as long as the time stands."""
+    status = os.fstat(fd)
+    files.set_time(fd, seals.unwritten(status.st_ino, status.st_size, origin))
+    tags.put_seal(fd, tags.MADE_FROM, origin.number, origin.second)
 
 
 def truncate(fd: int, size: int) -> None:

@@ -6,12 +6,14 @@ import errno
 import os
 from datetime import UTC, datetime
 
+from lifecycle import seals
 from lifecycle.change import Revision
 from lifecycle.errors import NoSuchRevision
 from lifecycle.evidence import Evidence
 from lifecycle.files import Directory
-from lifecycle.judging import Judgement
+from lifecycle.judging import Judgement, origin_of
 from lifecycle.names import Kind
+from lifecycle.seals import Origin
 
 
 class VolumeImages:
@@ -25,9 +27,19 @@ class VolumeImages:
         view: what that means.
         record: the record as it should be, and after `write` as it is.
         findings: what a crash left half done, in words.
+        last_second: the last second, since 1970, that the record or an image of the volume was given as its time.
     """
 
-    __slots__ = ("directory", "evidence", "findings", "name", "record", "view", "volume_id")
+    __slots__ = (
+        "directory",
+        "evidence",
+        "findings",
+        "last_second",
+        "name",
+        "record",
+        "view",
+        "volume_id",
+    )
 
     def __init__(
         self, directory: Directory, volume_id: str, evidence: Evidence, judged: Judgement
@@ -39,6 +51,8 @@ class VolumeImages:
         self.view = judged.view
         self.record = judged.record
         self.findings = judged.findings
+        recorded = evidence.statuses.get(Kind.RECORD)
+        self.last_second = 0 if recorded is None else max(seals.second_in(recorded), 0)
 
     @property
     def vm(self) -> str:
@@ -54,6 +68,11 @@ class VolumeImages:
     def working(self) -> str:
         """The working image's file name."""
         return self.name + Kind.WORKING
+
+    @property
+    def origin(self) -> Origin | None:
+        """What the next working image is made from; None if there is nothing, or it is a source's."""
+        return origin_of(self.evidence, self.record)
 
     def open_current(self) -> int:
         """Open the current image for reading and return the descriptor, the caller's to close."""

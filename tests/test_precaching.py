@@ -120,8 +120,8 @@ def test_what_makes_another_image_current_has_it_made_anew(
     assert seen_by_vm(volume) == held
 
 
-def stale_by_number(volume: Volume) -> None:
-    os.utime(precache(volume), ns=(precache(volume).stat().st_atime_ns, 7))
+def stale_by_time(volume: Volume) -> None:
+    os.utime(precache(volume), ns=(7, 7))
 
 
 def stale_by_a_write(volume: Volume) -> None:
@@ -129,8 +129,9 @@ def stale_by_a_write(volume: Volume) -> None:
 
 
 def stale_by_size(volume: Volume) -> None:
+    time = precache(volume).stat().st_mtime_ns
     os.truncate(precache(volume), 512)
-    os.utime(precache(volume), ns=(precache(volume).stat().st_atime_ns, 1))
+    os.utime(precache(volume), ns=(time, time))
 
 
 def with_another_name(volume: Volume) -> None:
@@ -143,7 +144,7 @@ def no_file(volume: Volume) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [stale_by_number, stale_by_a_write, stale_by_size, with_another_name, no_file]
+    "spoil", [stale_by_time, stale_by_a_write, stale_by_size, with_another_name, no_file]
 )
 def test_what_is_not_fresh_is_not_taken(volume: Volume, spoil: Callable[[Volume], None]) -> None:
     make(volume)

@@ -74,6 +74,7 @@ def test_a_record_holds_what_differs_from_the_defaults() -> None:
         "rest": "created",
         "begun": None,
         "sealed": 0,
+        "stamp": None,
         "notes": {"1": {"label": "one"}},
     }
 
