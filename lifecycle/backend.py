@@ -294,6 +294,9 @@ class Backend(Protocol):
     def annotate(self, volume_id: str, number: int, change: Callable[[Note], Note]) -> None:
         """Change what is known of a revision or the current image, durably."""
 
+    def accept(self, volume_id: str) -> tuple[int, ...]:
+        """Take the images, at rest, for right that `verify` doubts; return their numbers. Durable."""
+
     def tag(self, volume_id: str, key: str, value: str | None) -> None:
         """Tag the working image. The tag goes with it; a start that uses a left-over image again drops its tags.
 

@@ -244,6 +244,11 @@ class DirectoryBackend:
         view = self.look(volume_id)
         raise ReadOnlyPool(volume_id, view.state, "pin or label", view.allowed)
 
+    def accept(self, volume_id: str) -> tuple[int, ...]:
+        """Refuse: there is no place to write it down."""
+        view = self.look(volume_id)
+        raise ReadOnlyPool(volume_id, view.state, "accept", view.allowed)
+
     def tag(self, volume_id: str, key: str, value: str | None) -> None:
         """Nothing: of the VMs that share an image, none is noted."""
 

@@ -24,7 +24,7 @@ COMMANDS = {
     "adopt": ("adopt",),
     "volumes": ("create", "list", "show", "set", "resize", "import", "export", "clone", "remove"),
     "life": ("start", "stop", "checkpoint", "revert", "run", "recover"),
-    "revisions": ("log", "forget", "pin", "unpin", "label", "prune"),
+    "revisions": ("log", "forget", "pin", "unpin", "label", "accept", "prune"),
     "hosts": ("host",),
     "attach": ("attach",),
 }

@@ -272,6 +272,24 @@ class Volume(VolumeTelling):
             raise InvalidConfig(self.id, f"a label is one line of at most {_MAX_LABEL} characters")
         self._annotate(number, lambda note: note._replace(label=text or None))
 
+    def accept(self) -> tuple[int, ...]:
+        """Take its images for right whose seals are lost, as after a copy that did not keep the files' times. Durable.
+
+        `verify` tells which those are. Whether they are right no one can know but who made the copy.
+
+        Returns:
+            the numbers of the images that were sealed anew.
+
+        Raises:
+            Refused: it is not at rest.
+        """
+        with self.pool.changing(self):
+            view = self._require_writable("accept")
+            if view.state not in AT_REST:
+                raise Refused(self.id, view.state, "accept", "it is running; stop it first")
+            with storage(self.id, "accept"):
+                return self.pool.backend.accept(self.id)
+
     def configure(self, **settings: Any) -> VolumeConfig:
         """Change how the volume is set up: `rw`, `keep`, `on_crash`, `source`, `snapshots`, `precache`, `ready`.
 

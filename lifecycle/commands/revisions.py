@@ -75,6 +75,19 @@ def label_command(session: Session, volume_id: str, number: int, text: str) -> N
     session.say(documents.of_volume(volume), f"{volume.id}: {done}")
 
 
+@command("accept", short_help="Take images for right that verify doubts.")
+@volume_argument()
+def accept_command(session: Session, volume_id: str) -> None:
+    """Take VOLUME's images for right whose seals are lost, as after a copy that did not keep the files' times.
+
+    `lifecycle verify` tells which those are. Whether they are right no one can know but who made the copy.
+    """
+    volume = session.volume(volume_id)
+    numbers = volume.accept()
+    said = f"accepted {', '.join(map(str, numbers))}" if numbers else "every image bears its seal"
+    session.say({**documents.of_volume(volume), "accepted": list(numbers)}, f"{volume.id}: {said}")
+
+
 @command("prune", short_help="Remove what retention does not keep.")
 @targets_argument(required=False)
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed, and why not.")
