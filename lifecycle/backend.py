@@ -238,7 +238,11 @@ class Backend(Protocol):
         """Return the bytes that its images take, those shared between them and with others counted in full."""
 
     def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
-        """Return who holds the working image open, or the current one if there is none; empty if no one."""
+        """Return who holds the working image open, or the current one if there is none; empty if no one.
+
+        Where it cannot be known, a holder that is not `known` says why. An event that pulls an image away asks again,
+        when no one can open it any more, and raises InUse then.
+        """
 
     def open_image(self, volume_id: str, number: int | None = None) -> int:
         """Open the current image (or a revision) for reading and return the descriptor, the caller's to close.

@@ -176,7 +176,7 @@ class DirectoryBackend:
     def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
         """Return who holds the image open, as far as this user may see; that hinders no one."""
         with contextlib.suppress(NoSuchVolume, PermissionError):
-            return holders.users(lambda: self._open(volume_id))
+            return holders.users(lambda: holders.ask_for(lambda: self._open(volume_id)))
         return ()
 
     def open_image(self, volume_id: str, number: int | None = None) -> int:

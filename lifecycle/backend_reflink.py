@@ -23,7 +23,18 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from lifecycle import ahead_files, copying, events, files, holders, listing, names, probing, tags
+from lifecycle import (
+    ahead_files,
+    copying,
+    events,
+    files,
+    holders,
+    listing,
+    names,
+    probing,
+    tags,
+    withdrawing,
+)
 from lifecycle import config as settings
 from lifecycle.backend import View
 from lifecycle.change import Change
@@ -47,12 +58,16 @@ from lifecycle.reflink_cloning import ReflinkCloning
 from lifecycle.sizes import SECTOR, round_up
 from lifecycle.states import RUNNING, State
 from lifecycle.volume_files import VolumeFiles, revision_of, truncate
+from lifecycle.withdrawing import withdrawn
 
 if TYPE_CHECKING:
     from lifecycle.pool import Pool
     from lifecycle.volume import Volume
 
 log = logging.getLogger("lifecycle.backend")
+
+_MOMENT = 0.05
+"""Seconds in which someone who only looks has let go of a VM's lock."""
 
 
 class _LockedVM(NamedTuple):
@@ -106,7 +121,7 @@ class ReflinkBackend(ReflinkCloning):
     @contextlib.contextmanager
     def lock(self, vm: str, *, create: bool = False, wait: bool = True) -> Iterator[None]:
         """Hold the VM's lock."""
-        timeout = self.config.lock_timeout if wait else 0.0
+        timeout = self.config.lock_timeout if wait else _MOMENT
         while True:
             with self.existing(vm, vm, create=create) as directory:
                 if not holders.lock(directory, timeout):
@@ -129,6 +144,11 @@ class ReflinkBackend(ReflinkCloning):
         locked = self._this_thread.locked.get(vm)
         return super().entered(vm) if locked is None else contextlib.nullcontext(locked.directory)
 
+    def alone(self, vm: str) -> contextlib.AbstractContextManager[tuple[Directory, bool]]:
+        """Return the VM's directory and whether it is locked, within a block; if this thread has the lock, it is."""
+        locked = self._this_thread.locked.get(vm)
+        return super().alone(vm) if locked is None else contextlib.nullcontext((locked[0], True))
+
     @contextlib.contextmanager
     def opened(self, volume_id: str) -> Iterator[VolumeFiles]:
         """Open one volume's files.
@@ -145,7 +165,9 @@ class ReflinkBackend(ReflinkCloning):
         else:
             evidence = gather_locked(locked.directory, volume_id)
             judged = judge(evidence, self.config.on_crash)
-            yield VolumeFiles(locked.directory, volume_id, evidence, judged)
+            yield VolumeFiles(
+                locked.directory, volume_id, evidence, judged, self.config.unknown_use
+            )
 
     @contextlib.contextmanager
     def _acting(self, volume_id: str) -> Iterator[VolumeFiles]:
@@ -170,6 +192,7 @@ class ReflinkBackend(ReflinkCloning):
         with self.opened(volume_id) as opened:
             if opened.findings:
                 log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
+                withdrawing.put_back(opened)
                 opened.write(opened.record)
                 opened.directory.sync()
             elif (locked := self._locked(volume_id)) is not None:
@@ -262,12 +285,14 @@ class ReflinkBackend(ReflinkCloning):
             opened.clear()
             if opened.evidence.working is not None:
                 opened.drop_tags()
+                self.hand_over(opened)
                 return
             config = opened.record.config
             direct = not config.snapshots and config.rw and opened.take_current(change)
             if not direct:
                 yield from self.begin(pool, opened)
             try:
+                self.hand_over(opened)
                 yield [opened.directory]
             except BaseException:  # it has not started
                 if direct:
@@ -281,20 +306,25 @@ class ReflinkBackend(ReflinkCloning):
 
     def release(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
         """Drop the working image."""
-        with self._acting(volume.id) as opened:
-            if opened.is_written_meanwhile():
+        with self._acting(volume.id) as opened, withdrawn(opened, change) as working:
+            yield []
+            if opened.is_written_meanwhile(working):
                 reason = "it was written to this very moment; stop it again"
                 raise Refused(volume.id, change.source, change.event, reason)
             if opened.view.moved:
-                opened.give_back()
+                opened.directory.rename(working, opened.current)
             else:
-                opened.directory.remove(opened.working)
+                opened.directory.remove(working)
             yield [opened.directory]
 
     def commit(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
         """Make the working image durable, then current."""
-        with self._acting(volume.id) as opened, opened.finishing(change) as (unflushed, second):
-            yield from opened.promote(opened.working, change, second, unflushed)
+        with (
+            self._acting(volume.id) as opened,
+            opened.finishing(change) as (working, unflushed, second),
+        ):
+            yield []
+            yield from opened.promote(working, change, second, unflushed)
 
     def checkpoint(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Reserve the number, then clone the working image to the revision's name."""
@@ -317,7 +347,9 @@ class ReflinkBackend(ReflinkCloning):
         """Drop the working image; or make an earlier revision current, keeping what is current as one."""
         with self._acting(volume.id) as opened:
             if change.source in RUNNING:
-                yield from opened.throw_away()
+                with withdrawn(opened, change) as working:
+                    yield []
+                    yield from opened.throw_away(working)
             else:
                 opened.go_back(change)
 
@@ -358,7 +390,7 @@ class ReflinkBackend(ReflinkCloning):
     def remove(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
         """Remove the volume's files, and the VM's directory if nothing else is in it."""
         with self._acting(volume.id) as opened:
-            opened.remove()
+            opened.remove(change)
         self._drop_empty(names.split_id(volume.id)[0])
 
     def prune(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002

@@ -43,6 +43,15 @@ class Precache(StrEnum):
     NEVER = "never"
 
 
+class UnknownUse(StrEnum):
+    """What is made of an image of which the kernel will not say whether anyone has it open."""
+
+    REFUSE = "refuse"
+    """It counts as used."""
+    IGNORE = "ignore"
+    """It counts as unused, if no process or loop device that can be seen has it."""
+
+
 class Kind(StrEnum):
     """What a volume's two flags make of it."""
 
@@ -70,6 +79,8 @@ class VolumeConfig(NamedTuple):
             made by stops.
         precache: whether the next working image is made ahead; None takes the pool's.
         ready: how many working images are kept waiting for disposables that begin from it.
+        owner: the user, or `USER:GROUP`, by name or number, to whom a start gives the working image, for a hypervisor
+            that is not root; None takes the pool's.
     """
 
     size: int | None = None
@@ -81,6 +92,7 @@ class VolumeConfig(NamedTuple):
     snapshots: bool = True
     precache: Precache | None = None
     ready: int = 0
+    owner: str | None = None
 
     @property
     def snap_on_start(self) -> bool:
@@ -123,6 +135,7 @@ def check_config(where: str, config: VolumeConfig) -> VolumeConfig:
         raise InvalidConfig(
             where, f"a {config.kind} volume throws away what was written, which takes `snapshots`"
         )
+    check_owner(where, config.owner)
     if not config.snapshots and config.on_crash is CrashPolicy.REVERT:
         raise InvalidConfig(
             where,
@@ -130,6 +143,16 @@ def check_config(where: str, config: VolumeConfig) -> VolumeConfig:
             " `resume` or `commit` then",
         )
     return config
+
+
+def check_owner(where: str, owner: str | None) -> None:
+    """Check that an owner is written as one; whether there is such a user is asked when an image is given to it.
+
+    Raises:
+        InvalidConfig: it is not.
+    """
+    if owner and not re.fullmatch(r"[^:\s]{1,100}(:[^:\s]{1,100})?", owner):
+        raise InvalidConfig(where, f"`owner` is USER or USER:GROUP, not {shown(owner)}")
 
 
 def check_keep(line: str | None) -> None:
@@ -177,7 +200,7 @@ def change_config(where: str, config: VolumeConfig, changes: Mapping[str, Any]) 
     return after
 
 
-CHANGEABLE = ("rw", "keep", "on_crash", "source", "snapshots", "precache", "ready")
+CHANGEABLE = ("rw", "keep", "on_crash", "source", "snapshots", "precache", "ready", "owner")
 
 
 # ---------------------------------------------------------------- pool.toml
@@ -198,6 +221,8 @@ class PoolConfig(NamedTuple):
         prune_for_reserve: whether a start that would not may first remove revisions beyond what retention keeps, the
             oldest first, down to what is pinned or current.
         precache: whether the next working image is made ahead, for volumes that do not say.
+        owner: to whom a start gives the working image, for volumes that do not say; empty for whoever starts it.
+        unknown_use: what is made of an image of which the kernel will not say whether anyone has it open.
     """
 
     driver: str = DEFAULT_DRIVER
@@ -210,6 +235,8 @@ class PoolConfig(NamedTuple):
     reserve: str = ""
     prune_for_reserve: bool = False
     precache: Precache = Precache.AUTO
+    owner: str = ""
+    unknown_use: UnknownUse = UnknownUse.REFUSE
 
     def reserved(self, total: int) -> int:
         """Return the bytes of a pool of `total` bytes that a start must leave free."""
@@ -268,6 +295,7 @@ def pool_config(where: str, **settings: Any) -> PoolConfig:
     if not 0 < config.hook_timeout <= 86400:  # noqa: PLR2004 - a day
         raise InvalidConfig(where, "`hook_timeout` is a number of seconds above 0, up to 86400")
     _check_reserve(where, config)
+    check_owner(where, config.owner)
     return config
 
 
@@ -343,8 +371,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "None": (type(None),),
     "CrashPolicy": (str,),
     "Precache": (str,),
+    "UnknownUse": (str,),
 }
-_CHOICES: dict[str, type[StrEnum]] = {"CrashPolicy": CrashPolicy, "Precache": Precache}
+_CHOICES: dict[str, type[StrEnum]] = {
+    "CrashPolicy": CrashPolicy,
+    "Precache": Precache,
+    "UnknownUse": UnknownUse,
+}
 
 
 def typed(where: str, cls: type[_T], settings: Mapping[str, Any]) -> _T:

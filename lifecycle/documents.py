@@ -37,9 +37,12 @@ def of_survey(pool: Pool, vm: str | None = None) -> Iterator[Document]:
     using = holders.everyone()
     for one in pool.backend.survey(vm):
         users = using.get(one.image, []) if one.image is not None else []
+        volume = Volume(pool, one.id)
         if not one.view.running:
             users = [user for user in users if user.name != WORKER]
-        yield _of_view(Volume(pool, one.id), one.view, one.usage, users)
+        elif not users:  # as far as this user may see; the kernel knows more
+            users = list(volume.in_use_by)
+        yield _of_view(volume, one.view, one.usage, users)
 
 
 def _of_view(volume: Volume, view: View, usage: int, in_use_by: Sequence[Holder]) -> Document:
@@ -60,7 +63,7 @@ def _of_view(volume: Volume, view: View, usage: int, in_use_by: Sequence[Holder]
         "current": view.current,
         "outdated": volume.outdated_in(view),
         "left_over": view.running and not in_use_by,
-        "in_use_by": [{"name": one.name, "pid": one.pid} for one in in_use_by],
+        "in_use_by": [one._asdict() for one in in_use_by],
         "keep": view.config.keep or volume.pool.config.keep,
         "on_crash": view.on_crash,
         "precache": view.config.precache or volume.pool.config.precache,

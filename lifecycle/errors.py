@@ -57,33 +57,46 @@ class Refused(LifecycleError):
 
 
 class Holder(NamedTuple):
-    """Who holds an image open: a process, or a loop device.
+    """Who holds an image open: a process, or a loop device; or, where that cannot be known, perhaps someone.
 
     Attributes:
-        name: the process's command, or the device's path.
+        name: the process's command, or the device's path; or why it is not known whether there is anyone.
         pid: the process id; None for a device.
+        known: False if there may be no one.
     """
 
     name: str
     pid: int | None = None
+    known: bool = True
 
     def __str__(self) -> str:
+        if not self.known:
+            return f"perhaps someone, since {self.name}"
         return self.name if self.pid is None else f"{self.name} (pid {self.pid})"
 
 
 class InUse(Refused):
-    """An event on a volume whose image someone still holds open.
+    """An event on a volume whose image someone still holds open, or perhaps does: what is not known counts as used.
 
     Attributes:
         holders: who, as far as could be found out; may be empty.
+        known: False if it cannot be known whether anyone does.
     """
 
     def __init__(self, volume: str, state: str, event: str, holders: Sequence[Holder]) -> None:
         self.holders = tuple(holders)
-        who = ", ".join(str(holder) for holder in holders) or "a process that could not be found"
-        super().__init__(
-            volume, state, event, f"its image is in use by {who}; stop the VM or detach it first"
-        )
+        self.known = not holders or any(one.known for one in holders)
+        if self.known:
+            certain = [str(one) for one in holders if one.known]
+            who = ", ".join(certain) or "a process that could not be found"
+            reason = f"its image is in use by {who}; stop the VM or detach it first"
+        else:
+            reason = (
+                f"whether its image is in use cannot be known, since {holders[0].name}; run lifecycle as root with"
+                " CAP_LEASE, where all processes can be seen, or, if you know that nothing uses the pool's images"
+                ' behind its back, set `unknown_use = "ignore"` in pool.toml'
+            )
+        super().__init__(volume, state, event, reason)
 
 
 class Vetoed(Refused):

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
@@ -138,6 +138,7 @@ class Evidence(NamedTuple):
     Attributes:
         name: the volume's NAME.
         current, working: the images' status; None where there is none.
+        withdrawn: those of the two, as kinds, whose names an event had taken away when it was cut off.
         others: the files beside those and the record.
         revisions: those among them.
         changed_beside: whether a `-cow.img` of the older `file` driver holds what the image lacks.
@@ -152,6 +153,7 @@ class Evidence(NamedTuple):
     name: str
     current: os.stat_result | None = None
     working: os.stat_result | None = None
+    withdrawn: frozenset[str] = frozenset()
     others: Others = _NONE
     revisions: Revisions = Revisions("", _NONE)
     changed_beside: bool = False
@@ -188,8 +190,8 @@ class Evidence(NamedTuple):
         return tuple(_mark(self.statuses[kind]) for kind in _MARKED)
 
     def file(self, kind: str) -> str:
-        """Return the name of the volume's file of that kind."""
-        return self.name + kind
+        """Return the name of the volume's file of that kind, as it is now."""
+        return _file(self.name, kind, self.withdrawn)
 
     @property
     def moved(self) -> bool:
@@ -240,7 +242,9 @@ def marks(directory: Directory, name: str) -> tuple[object, ...]:
 
 
 _MARKED = (Kind.RECORD, Kind.CURRENT, Kind.WORKING)
-_LOOKED_AT = (*_MARKED, Kind.COW)
+_WITHDRAWN = {Kind.CURRENT: Kind.WITHDRAWN_CURRENT, Kind.WORKING: Kind.WITHDRAWN_WORKING}
+"""The name that an image bears while its own is taken away."""
+_LOOKED_AT = (*_MARKED, *_WITHDRAWN.values(), Kind.COW)
 
 
 def _mark(status: os.stat_result | None) -> object:
@@ -265,7 +269,7 @@ def _of_listed(directory: Directory, name: str, listed: Listed) -> Evidence:
     evidence = _evidence(directory, name, statuses, Others(lambda: listed))
     is_as_listed = all(
         _mark(directory.stat(name + kind)) == _mark(statuses[kind])
-        for kind in (Kind.RECORD, Kind.CURRENT)
+        for kind in _MARKED
         if kind in listed.entries
     )
     return evidence if is_as_listed else gather(directory, name)
@@ -297,9 +301,14 @@ def _evidence(
         damage, newer = f"its record {error.reason}", True
     except (InvalidConfig, ForeignFile) as error:
         damage = f"its record cannot be read: {error}"
-    images = {}
-    for kind in (Kind.CURRENT, Kind.WORKING):
-        status = statuses[kind]
+    images, withdrawn = {}, set()
+    for kind, away in _WITHDRAWN.items():
+        status, other = statuses[kind], statuses[away]
+        if status is None and other is not None:
+            status = other
+            withdrawn.add(kind)
+        elif status is not None and other is not None and not os.path.samestat(status, other):
+            damage = f"{name}{kind} and {name}{away} are two files, and only one can be the image"
         if status is not None and not stat.S_ISREG(status.st_mode):
             damage, status = f"{name}{kind} is not a regular file", None
         images[kind] = status
@@ -308,6 +317,7 @@ def _evidence(
         name=name,
         current=current,
         working=working,
+        withdrawn=frozenset(withdrawn),
         others=others,
         revisions=Revisions(name, others),
         changed_beside=statuses[Kind.COW] is not None
@@ -318,11 +328,15 @@ def _evidence(
         statuses=statuses,
         made_from=None
         if working is None
-        else tags.look_up_seal(directory, name + Kind.WORKING, tags.MADE_FROM),
+        else tags.look_up_seal(directory, _file(name, Kind.WORKING, withdrawn), tags.MADE_FROM),
         told_number=None
         if current is None or record is not None
-        else tags.look_up_seal(directory, name + Kind.CURRENT, tags.NUMBER),
+        else tags.look_up_seal(directory, _file(name, Kind.CURRENT, withdrawn), tags.NUMBER),
     )
+
+
+def _file(name: str, kind: str, withdrawn: Collection[str]) -> str:
+    return name + (_WITHDRAWN[kind] if kind in withdrawn else kind)
 
 
 def _list(directory: Directory, name: str) -> Listed:

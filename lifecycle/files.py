@@ -21,6 +21,7 @@ import fcntl
 import logging
 import os
 import stat
+import time
 from collections.abc import Iterator
 from types import TracebackType
 
@@ -36,6 +37,9 @@ _NOT_TO_BE_REMOVED = frozenset(
     {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY, errno.EROFS}
 )
 """What rmdir answers for a directory that stays: it holds something, is gone, mounted on, or not ours to write."""
+
+_PAUSES = (0.0001, 0.001, 0.01, 0.1, 0.5)
+"""Seconds to wait for a lease to be given back, which is held for microseconds."""
 
 NO_REFLINKS = frozenset(
     {errno.EBADF, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS}
@@ -142,7 +146,7 @@ class Directory:
         """
         flags = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         try:
-            fd = os.open(name, flags | (os.O_RDWR if writable else os.O_RDONLY), dir_fd=self.fd)
+            fd = self._open(name, flags | (os.O_RDWR if writable else os.O_RDONLY))
         except OSError as error:
             kind = {
                 errno.ELOOP: "a symbolic link",
@@ -156,6 +160,15 @@ class Directory:
             os.close(fd)
             raise ForeignFile(self._at(name), "not a regular file")
         return fd
+
+    def _open(self, name: str, flags: int) -> int:
+        """Open a file; if someone holds a lease on it, as whoever asks who has it open does, a moment later."""
+        for pause in _PAUSES:
+            try:
+                return os.open(name, flags, dir_fd=self.fd)
+            except BlockingIOError:
+                time.sleep(pause)
+        return os.open(name, flags, dir_fd=self.fd)
 
     def read(self, name: str, limit: int) -> bytes:
         """Return a small file's content, at most `limit` bytes and one more."""
@@ -373,6 +386,36 @@ def sync_content(fd: int) -> None:
 def set_time(fd: int, moment: int) -> None:
     """Set a file's modification time, in nanoseconds since 1970; durable with the content."""
     os.utime(fd, ns=(moment, moment))
+
+
+def make_own(fd: int) -> None:
+    """Let a file be this user's alone: its owner, its permissions, and what libvirt or an access list says else."""
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid():
+        os.fchown(fd, os.geteuid(), -1)
+    if stat.S_IMODE(status.st_mode) != FILE_MODE:
+        os.fchmod(fd, FILE_MODE)
+    for name in _attributes(fd):
+        if name.startswith(_OF_OTHERS):
+            os.removexattr(fd, name)
+
+
+_OF_OTHERS = ("trusted.libvirt.security.", "system.posix_acl_access")
+"""Attributes by which someone else has, or gets back, what make_own takes."""
+
+
+def _attributes(fd: int) -> list[str]:
+    try:
+        return os.listxattr(fd)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return []
+
+
+def give(fd: int, user: int, group: int = -1) -> None:
+    """Let a file be that user's, by number; a group of -1 stays as it is. Durable with the content."""
+    os.fchown(fd, user, group)
 
 
 def set_mode(fd: int, mode: int) -> None:

@@ -41,14 +41,18 @@ def take(steps: Steps) -> None:
         steps.close()  # what they hold must not outlive the lock
 
 
-def take_all(several: Sequence[Steps]) -> list[Exception | None]:
+def take_all(several: Sequence[Steps], *, all_or_none: bool = False) -> list[Exception | None]:
     """Go through the steps of many events side by side, each flush shared by all.
+
+    Args:
+        several: the events.
+        all_or_none: whether one that fails before its first stop is raised in all others, so that none goes on.
 
     Returns:
         for each what it raised, or None. A failure of one does not stop the others; that of a flush meets all.
     """
     failed: list[Exception | None] = [None] * len(several)
-    error: OSError | None = None
+    error: Exception | None = None
     going = list(range(len(several)))
     with contextlib.ExitStack() as all_of_them:
         for steps in several:
@@ -65,6 +69,10 @@ def take_all(several: Sequence[Steps]) -> list[Exception | None]:
                 except Exception as raised:  # noqa: BLE001 - told to the caller, who knows whose it is
                     failed[one] = raised
             error, going = None, list(waiting)
+            if all_or_none:
+                error, all_or_none = next(filter(None, failed), None), False
+                if error is not None:
+                    continue
             try:
                 # a directory that several wait for is flushed once
                 flush(list(dict.fromkeys(it for some in waiting.values() for it in some)))

@@ -22,7 +22,6 @@ from lifecycle.errors import ForeignFile, InvalidName, LifecycleError, NotAPool,
 from lifecycle.evidence import Evidence, gather
 from lifecycle.files import Directory
 from lifecycle.listing import vms_below, volumes_in
-from lifecycle.loop_devices import identity
 from lifecycle.names import Kind
 from lifecycle.pool import Pool
 from lifecycle.reflink_telling import ReflinkTelling
@@ -157,7 +156,7 @@ def _is_removable(directory: Directory, file: str) -> bool:
     except (FileNotFoundError, ForeignFile):
         return False
     try:
-        return not (holders.is_open_elsewhere(fd) or holders.find(identity(os.fstat(fd)), fd))
+        return not holders.users(lambda: holders.ask(fd))
     finally:
         os.close(fd)
 

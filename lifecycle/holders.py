@@ -12,6 +12,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from lifecycle import loop_devices
 from lifecycle.errors import Holder
@@ -41,30 +42,61 @@ def is_open_elsewhere(fd: int) -> bool | None:
     return False
 
 
-def users(open_it: Callable[[], int]) -> tuple[Holder, ...]:
-    """Return who has a file open; empty if no one, as far as can be known.
+def users(ask: Callable[[], Asked]) -> tuple[Holder, ...]:
+    """Return who has a file open; empty if no one has. If that cannot be known, the one holder says why.
 
-    Whoever asks this has the file open too, and must be in no one's way: so not while /proc is searched, which takes
-    long. And one whom /proc does not know of is asked for again, since that may have been another who asked this.
+    /proc is searched, which takes long, only if the kernel does not say that no one has it. One whom /proc does not
+    know of is asked for again, since that may have been another who asked this very moment.
 
     Args:
-        open_it: opens the file and returns the descriptor.
+        ask: asks the kernel.
     """
-    in_use, file = _ask(open_it)
-    if in_use is False:
-        return ()
-    found = find(file)
-    if found or not in_use:
-        return found
-    in_use, _file = _ask(open_it)
-    return (Holder("a process that could not be found"),) if in_use else ()
+    asked = ask()
+    for _again in range(_ATTEMPTS):
+        if asked.in_use is False:
+            return ()
+        found = find(asked.file, asked.fd)
+        if found:
+            return found
+        if asked.in_use is None:
+            return (Holder(asked.doubt, known=False),) if asked.doubt else ()
+        asked = ask()
+    return () if asked.in_use is False else (Holder("a process that could not be found"),)
 
 
-def _ask(open_it: Callable[[], int]) -> tuple[bool | None, Identity]:
-    """Return what the kernel says, and which file it is."""
+_ATTEMPTS = 3
+
+
+class Asked(NamedTuple):
+    """What the kernel says of a file.
+
+    Attributes:
+        in_use: whether anyone else has it open; None if the kernel will not say.
+        file: which file it is.
+        fd: a descriptor of it that whoever asks keeps open; None if it was closed again.
+        doubt: why the kernel does not say, a clause; empty if whoever has it would have been found.
+    """
+
+    in_use: bool | None
+    file: Identity
+    fd: int | None = None
+    doubt: str = ""
+
+
+def ask(fd: int) -> Asked:
+    """Ask the kernel about a file that is open here."""
+    status = os.fstat(fd)
+    doubt = "the file system does not say so"
+    if status.st_uid != os.geteuid():
+        doubt = f"it belongs to user {status.st_uid}, and lifecycle runs as user {os.geteuid()} without CAP_LEASE"
+    return Asked(is_open_elsewhere(fd), identity(status), fd, doubt)
+
+
+def ask_for(open_it: Callable[[], int]) -> Asked:
+    """Open a file, ask the kernel about it, and close it again."""
     fd = open_it()
     try:
-        return is_open_elsewhere(fd), identity(os.fstat(fd))
+        return ask(fd)._replace(fd=None)
     finally:
         os.close(fd)
 
@@ -102,6 +134,33 @@ def lock(directory: Directory, timeout: float) -> bool:
             pause = min(pause * 2, 0.05)
         else:
             return True
+
+
+def lock_at_once(directory: Directory) -> bool:
+    """Lock the directory until it is closed; return False if someone has the lock for longer than a look takes."""
+    for _again in range(_LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        os.sched_yield()
+    return False
+
+
+_LOOKS = 100
+
+
+def sees_everyone() -> bool:
+    """Tell whether this process can see every process of the machine, and what each has open."""
+    try:
+        whole_machine = os.readlink("/proc/self/ns/pid") == _FIRST_NAMESPACE
+        os.listdir("/proc/1/fd")
+    except OSError:
+        return False
+    return whole_machine
+
+
+_FIRST_NAMESPACE = "pid:[4026531836]"
+"""The one that the kernel begins with (PROC_PID_INIT_INO in linux/proc_ns.h)."""
 
 
 def lock_holders(file: Identity) -> tuple[Holder, ...]:

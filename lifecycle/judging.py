@@ -108,6 +108,8 @@ def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
         damage = _of_another_image(evidence, record)
         if damage is not None:
             return _damaged(evidence, on_crash, damage)
+    if evidence.withdrawn:
+        findings = (*findings, "an event was cut off before it happened")
     return Judgement(view_of(evidence, record, on_crash), record, findings)
 
 

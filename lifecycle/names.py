@@ -32,7 +32,7 @@ _RESERVED_ENDINGS = ("-dirty", "-precache", "-import", "-cow")
 _FILE = (
     r"(?s)(?P<name>.+?)(?:"
     r"\.img\.(?P<number>0|[1-9][0-9]{0,8})@(?P<at>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)"
-    r"|(?P<kind>-dirty\.img|-precache\.img|-import\.img|-cow\.img|\.img|\.json)"
+    r"|(?P<kind>(?:-dirty)?\.img@withdrawn|-dirty\.img|-precache\.img|-import\.img|-cow\.img|\.img|\.json)"
     r"|(?P<left>(?:(?:-dirty|-precache|-import)?\.img|\.json)~.+)"
     r")"
 )
@@ -56,13 +56,25 @@ class Kind:
     IMPORT = "-import.img"
     COW = "-cow.img"
     """Changes that the older `file` driver keeps beside the image; never made here."""
+    WITHDRAWN_WORKING = "-dirty.img@withdrawn"
+    WITHDRAWN_CURRENT = ".img@withdrawn"
+    """An image whose name is taken away for the moment in which an event asks who has it open."""
     RECORD = ".json"
     REVISION = "revision"
     LEFTOVER = "leftover"
     """A temporary name that a crash left behind; of no worth."""
 
 
-_ENDINGS = (Kind.WORKING, Kind.PRECACHE, Kind.IMPORT, Kind.COW, Kind.CURRENT, Kind.RECORD)
+_ENDINGS = (
+    Kind.WORKING,
+    Kind.PRECACHE,
+    Kind.IMPORT,
+    Kind.COW,
+    Kind.CURRENT,
+    Kind.RECORD,
+    Kind.WITHDRAWN_WORKING,
+    Kind.WITHDRAWN_CURRENT,
+)
 """Those of a volume's files that are told by their endings, the longer before what they end in."""
 
 

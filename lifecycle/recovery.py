@@ -70,7 +70,7 @@ def _apply_crash_policy(volume: Volume) -> Recovered | None:
         return Recovered(volume.id, text, view.state, error=LifecycleError(f"{volume.id}: {text}"))
     if view.state not in RUNNING:
         return None
-    holders = volume.in_use_by
+    holders = [one for one in volume.in_use_by if one.known]
     if holders:
         return Recovered(volume.id, f"running: in use by {holders[0]}", view.state)
     # an end that could not take effect says more than the crash policy

@@ -57,6 +57,19 @@ class ReflinkCloning(ReflinkTelling):
         finally:
             os.close(origin)
 
+    def hand_over(self, opened: VolumeFiles) -> None:
+        """Give the working image to the user whom the hypervisor runs as, if one is set."""
+        owner = opened.record.config.owner or self.config.owner
+        if not owner:
+            return
+        from lifecycle import owning  # noqa: PLC0415 - only where one is set
+
+        fd = opened.open_working()
+        try:
+            owning.hand_over(fd, owner, self.root, opened.vm)
+        finally:
+            os.close(fd)
+
     def _working_image(
         self, pool: Pool, opened: VolumeFiles, origin: int, of_image: Origin
     ) -> Draft:

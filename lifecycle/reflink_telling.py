@@ -7,21 +7,23 @@ then one looks again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
-from lifecycle import holders, listing, names, probing, tags
+from lifecycle import holders, listing, names, probing, tags, withdrawing
 from lifecycle.backend import Capacity, Finding, Surveyed, View
 from lifecycle.change import Revision
 from lifecycle.config import PoolConfig
 from lifecycle.errors import ForeignFile, Holder, NoSuchRevision, NoSuchVolume, Refused, storage
 from lifecycle.evidence import ATTEMPTS, gather
 from lifecycle.files import Directory
+from lifecycle.holders import Asked
 from lifecycle.judging import judge
+from lifecycle.loop_devices import identity
 from lifecycle.names import Kind
-from lifecycle.precaching import WORKER
 from lifecycle.seals import Origin
 from lifecycle.states import State
 from lifecycle.volume_files import VolumeFiles
@@ -141,11 +143,7 @@ class ReflinkTelling:
         """Return the working image's tag."""
         with contextlib.suppress(NoSuchVolume), self.opened(volume_id) as opened:
             if opened.evidence.working is not None:
-                fd = opened.open_working()
-                try:
-                    return tags.read(fd).get(key)
-                finally:
-                    os.close(fd)
+                return tags.look_up(opened.directory, opened.working, key)
         return None
 
     @_told
@@ -161,14 +159,29 @@ class ReflinkTelling:
     def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
         """Return who holds the volume's image open."""
         vm, name = names.split_id(volume_id)
-        with contextlib.suppress(FileNotFoundError), self.entered(vm) as directory:
-            working = _users_of(directory, name + Kind.WORKING)
-            if working is not None:
-                return working
-            current = _users_of(directory, name + Kind.CURRENT) or ()
-            # one that makes the next working image ahead only reads, and gives way
-            return tuple(one for one in current if one.name != WORKER)
+        for kind in (Kind.WORKING, Kind.WITHDRAWN_WORKING, Kind.CURRENT):
+            ask = functools.partial(self._ask, vm, name + kind)
+            with contextlib.suppress(FileNotFoundError, ForeignFile):
+                return withdrawing.count(holders.users(ask), kind, self.config.unknown_use)
         return ()
+
+    def _ask(self, vm: str, file: str) -> Asked:
+        """Ask the kernel who has an image open, so that no one is hindered.
+
+        Whoever asks has it open for a moment, and so must not do it while an event asks.
+        """
+        with self.alone(vm) as (directory, is_alone):
+            status = directory.stat(file)
+            if status is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
+            if not is_alone:
+                doubt = "" if holders.sees_everyone() else "an event of its VM is under way"
+                return Asked(None, identity(status), doubt=doubt)
+            try:
+                return holders.ask_for(lambda: directory.open_file(file))
+            except PermissionError:
+                doubt = f"user {os.geteuid()} may not open it"
+                return Asked(None, identity(status), doubt=doubt)
 
     @_told
     def open_image(self, volume_id: str, number: int | None = None) -> int:
@@ -240,6 +253,14 @@ class ReflinkTelling:
         """
         return self.directory(vm)
 
+    def alone(self, vm: str) -> contextlib.AbstractContextManager[tuple[Directory, bool]]:
+        """Return the VM's directory and whether it is locked, within a block: it is not if an event goes on.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return _locked_for_a_moment(self.directory(vm))
+
     @contextlib.contextmanager
     def opened(self, volume_id: str) -> Iterator[VolumeFiles]:
         """Open one volume's files, with what was found of it, which may be nothing.
@@ -251,7 +272,7 @@ class ReflinkTelling:
         with self.existing(vm, volume_id) as directory:
             evidence = gather(directory, name)
             judged = judge(evidence, self.config.on_crash)
-            yield VolumeFiles(directory, volume_id, evidence, judged)
+            yield VolumeFiles(directory, volume_id, evidence, judged, self.config.unknown_use)
 
     def _look_into(self, volume_id: str, read: Callable[[VolumeFiles], _T]) -> _T:
         """Read something of a volume without a lock: again, if a file vanished since it was listed.
@@ -284,9 +305,7 @@ class ReflinkTelling:
         raise NoSuchVolume(volume_id, self.root)
 
 
-def _users_of(directory: Directory, file: str) -> tuple[Holder, ...] | None:
-    """Return who has the file open; None if there is no such file."""
-    try:
-        return holders.users(lambda: directory.open_file(file))
-    except (FileNotFoundError, ForeignFile):
-        return None
+@contextlib.contextmanager
+def _locked_for_a_moment(directory: Directory) -> Iterator[tuple[Directory, bool]]:
+    with directory:
+        yield directory, holders.lock_at_once(directory)

@@ -23,6 +23,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "snapshots": _yes_or_no,
     "precache": lambda text: Precache(text) if text else None,
     "ready": int,
+    "owner": lambda text: text or None,
     "revisions_to_keep": int,
 }
 _VALUES = {

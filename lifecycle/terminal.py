@@ -21,6 +21,7 @@ from rich.text import Text
 
 from lifecycle.change import Revision
 from lifecycle.documents import Document
+from lifecycle.errors import Holder
 from lifecycle.sizes import format_size
 
 STYLES = {
@@ -148,10 +149,7 @@ def _total(found: list[Document]) -> list[str]:
 
 def print_volume(one: Document) -> None:
     """Print all about one volume."""
-    holders = ", ".join(
-        holder["name"] if holder["pid"] is None else f"{holder['name']} (pid {holder['pid']})"
-        for holder in one["in_use_by"]
-    )
+    holders = ", ".join(str(Holder(**holder)) for holder in one["in_use_by"])
     rows = {
         "volume": Text(one["id"], style="bold"),
         "state": _state(one),

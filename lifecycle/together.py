@@ -98,7 +98,8 @@ def _do(transitions: Sequence[Transition]) -> None:
     Raises:
         LifecycleError: in the end, the first failure of any.
     """
-    failures = flushing.take_all([transition.act() for transition in transitions])
+    # an image that was opened since it was announced is met before the first flush, and then none of them happens
+    failures = flushing.take_all([transition.act() for transition in transitions], all_or_none=True)
     with precaching.together(), retention.together(one.volume for one in transitions):
         for transition, failure in zip(transitions, failures, strict=True):
             if failure is None:

@@ -129,7 +129,8 @@ class Transition:
             return  # whoever holds the image open shares it, and nothing is pulled away
         with storage(self.volume.id, self.event):
             holders = self.volume.pool.backend.in_use_by(self.volume.id)
-        if holders:
+        # an event that pulls the image away asks again, when no one can open it any more, and may know more then
+        if any(one.known or self.event == Event.START for one in holders):
             raise InUse(self.volume.id, self._state, self.event, holders)
 
     def _announce(self, data: EventData) -> None:

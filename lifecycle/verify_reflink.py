@@ -117,7 +117,7 @@ def _may_be_older(evidence: Evidence, judged: Judgement) -> bool:
     if evidence.working is None or evidence.made_from is not None or evidence.moved:
         return False
     differs, second = judged.view.differs, judged.record.second
-    return differs and judged.view.owns and seals.second_in(evidence.working) < second
+    return differs and judged.view.saves and seals.second_in(evidence.working) < second
 
 
 def sealed_images(

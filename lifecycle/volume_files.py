@@ -21,10 +21,20 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime
 
-from lifecycle import ahead_files, files, flushing, holders, loop_devices, names, seals, tags
+from lifecycle import (
+    ahead_files,
+    files,
+    flushing,
+    holders,
+    loop_devices,
+    names,
+    seals,
+    tags,
+    withdrawing,
+)
 from lifecycle import record as records
 from lifecycle.change import Change
-from lifecycle.errors import ForeignFile, InUse, InvalidSize, Unsupported
+from lifecycle.errors import InUse, InvalidSize, Unsupported
 from lifecycle.files import Draft
 from lifecycle.flushing import Steps, Unflushed
 from lifecycle.judging import leftover_files
@@ -55,19 +65,6 @@ class VolumeFiles(VolumeImages):
     def draft(self) -> Draft:
         """Return a new image, without a name yet."""
         return self.directory.draft(self.current)
-
-    def _open_own_working(self, *, writable: bool = False) -> int:
-        """Open the working image to change it.
-
-        Raises:
-            ForeignFile: it has another name elsewhere, which would be changed too.
-        """
-        if self.evidence.working is not None and self.evidence.working.st_nlink > 1:
-            raise ForeignFile(
-                f"{self.directory.path}/{self.working}",
-                "a file with a second name elsewhere (a hard link)",
-            )
-        return self.directory.open_file(self.working, writable=writable)
 
     def write(self, record: Record) -> None:
         """Replace the record; durable when the directory is synced."""
@@ -191,10 +188,14 @@ class VolumeFiles(VolumeImages):
             tags.drop_all_of_hosts(fd)
         finally:
             os.close(fd)
-        self.directory.rename(self.current, self.working)
+        working = self.working
+        self.directory.rename(self.current, working)
         try:
             # asked only now, when no one can open it by its old name any more
-            found = holders.users(self.open_working)
+            found = holders.users(
+                lambda: holders.ask_for(lambda: self.directory.open_file(working))
+            )
+            found = withdrawing.count(found, Kind.WORKING, self.unknown_use)
             if found:
                 raise InUse(self.volume_id, change.source, change.event, found)
         except BaseException:
@@ -202,10 +203,10 @@ class VolumeFiles(VolumeImages):
             raise
         return True
 
-    def is_written_meanwhile(self) -> bool:
-        """Tell whether the working image is no longer as it was found: its VM's last write came since then."""
-        found, now = self.evidence.working, self.directory.stat(self.working)
-        return found is not None and now is not None and found.st_mtime_ns != now.st_mtime_ns
+    def is_written_meanwhile(self, working: str) -> bool:
+        """Tell whether the working image, by the name it bears now, is no longer as it was found."""
+        found, now = self.evidence.working, self.directory.stat(working)
+        return found is None or now is None or found.st_mtime_ns != now.st_mtime_ns
 
     def give_back(self) -> None:
         """Let the working image, which no one wrote to, be the current one again, as it was before the start."""
@@ -220,8 +221,8 @@ class VolumeFiles(VolumeImages):
             files.set_time(fd, seals.seal(self.record.current, self.record.second))
             files.sync_content(fd)
 
-    def throw_away(self) -> Steps:
-        """Remove the working image, which the volume then rests without."""
+    def throw_away(self, working: str) -> Steps:
+        """Remove the working image, by the name it bears now; the volume then rests without it."""
         record = self.record._replace(rest=State.REVERTED)
         try:
             with self.ready(record) as draft:
@@ -229,13 +230,13 @@ class VolumeFiles(VolumeImages):
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            self._throw_away_on_full_disk(record)
-        self.directory.remove(self.working)
+            self._throw_away_on_full_disk(working, record)
+        self.directory.remove(working)
         yield [self.directory]
 
-    def _throw_away_on_full_disk(self, record: Record) -> None:
+    def _throw_away_on_full_disk(self, working: str, record: Record) -> None:
         """Remove the working image before the record is written: it is this that makes room for it."""
-        self.directory.remove(self.working)
+        self.directory.remove(working)
         self.directory.sync()
         try:
             self.write(record)
@@ -302,9 +303,10 @@ class VolumeFiles(VolumeImages):
         if self.evidence.record is not None:
             self.write(record)
         self.record = record._replace(next=number + 1)
-        with self.finishing(change._replace(revision=number)) as (unflushed, _second):
+        with self.finishing(change._replace(revision=number)) as (working, unflushed, _second):
             flushing.flush(unflushed)
-        self.directory.rename(self.working, names.revision_file(self.name, number, change.at))
+            revision = names.revision_file(self.name, number, change.at)
+            self.directory.rename(working, revision)
 
     def _put_aside(self, file: str, change: Change) -> None:
         """Keep what bears a name of the volume and is of no use to it, under a name that is no volume's."""
@@ -320,17 +322,22 @@ class VolumeFiles(VolumeImages):
             self.directory.link(file, aside)
 
     @contextlib.contextmanager
-    def finishing(self, change: Change) -> Iterator[tuple[Unflushed, int]]:
-        """Seal the working image; the block makes it durable, with all that was written to it, whoever wrote it.
+    def finishing(self, change: Change) -> Iterator[tuple[str, Unflushed, int]]:
+        """Withdraw and seal the working image; the block makes it durable, with all that was written to it.
 
-        Yields what is to be made durable, and the second that the image is sealed with.
+        Yields the name it bears now, what is to be made durable, and the second that the image is sealed with.
+
+        Raises:
+            InUse: someone has it open.
+            ForeignFile: it has another name elsewhere, which would be changed too.
         """
-        fd = self._open_own_working()
-        try:
-            second = self.seal(fd, revision_of(change), change.at)
-            yield [fd], second
-        finally:
-            os.close(fd)
+        withdrawing.require_own_name_only(self)
+        with withdrawing.withdrawn(self, change) as working:
+            fd = self.directory.open_file(working)
+            try:
+                yield working, [fd], self.seal(fd, revision_of(change), change.at)
+            finally:
+                os.close(fd)
 
     def drop_tags(self) -> None:
         """Take the tags off the working image: they were of an earlier run of its VM."""
@@ -355,7 +362,8 @@ class VolumeFiles(VolumeImages):
 
     def resize_working(self, size: int) -> None:
         """Give the working image another size (bytes), durably, and tell the loop devices made of it."""
-        fd = self._open_own_working(writable=True)
+        withdrawing.require_own_name_only(self)
+        fd = self.directory.open_file(self.working, writable=True)
         try:
             truncate(fd, size)
             files.sync_content(fd)
@@ -364,15 +372,27 @@ class VolumeFiles(VolumeImages):
         finally:
             os.close(fd)
 
-    def remove(self) -> None:
-        """Remove all images, the current one last, and then the record: without images there is no volume."""
-        self.clear()
-        revisions = (one.file for one in self.evidence.revisions.values())
-        for file in (*revisions, *self.evidence.revisions.doubles):
-            self.directory.remove(file)
-        ahead_files.drop(self)
-        for kind in (Kind.COW, Kind.WORKING, Kind.CURRENT):
-            self.directory.remove(self.name + kind)
+    def remove(self, change: Change) -> None:
+        """Remove all images, the current one last, and then the record: without images there is no volume.
+
+        Raises:
+            InUse: someone has one open that a VM may write to; nothing is removed.
+        """
+        found = {Kind.WORKING: self.evidence.working, Kind.CURRENT: self.evidence.current}
+        with contextlib.ExitStack() as unused:
+            images = [
+                unused.enter_context(withdrawing.withdrawn(self, change, kind))
+                if status is not None
+                else self.name + kind
+                for kind, status in found.items()
+            ]
+            self.clear()
+            revisions = (one.file for one in self.evidence.revisions.values())
+            for file in (*revisions, *self.evidence.revisions.doubles):
+                self.directory.remove(file)
+            ahead_files.drop(self)
+            for file in (self.name + Kind.COW, *images):
+                self.directory.remove(file)
         self.directory.sync()
         self.directory.remove(self.name + Kind.RECORD)
         self.directory.sync()

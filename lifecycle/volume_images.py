@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from lifecycle import seals
 from lifecycle.change import Revision
+from lifecycle.config import UnknownUse
 from lifecycle.errors import NoSuchRevision
 from lifecycle.evidence import Evidence
 from lifecycle.files import Directory
@@ -27,6 +28,7 @@ class VolumeImages:
         view: what that means.
         record: the record as it should be, and after `write` as it is.
         findings: what a crash left half done, in words.
+        unknown_use: what is made of an image of which the kernel will not say whether anyone has it open.
         last_second: the last second, since 1970, that the record or an image of the volume was given as its time.
     """
 
@@ -37,12 +39,18 @@ class VolumeImages:
         "last_second",
         "name",
         "record",
+        "unknown_use",
         "view",
         "volume_id",
     )
 
     def __init__(
-        self, directory: Directory, volume_id: str, evidence: Evidence, judged: Judgement
+        self,
+        directory: Directory,
+        volume_id: str,
+        evidence: Evidence,
+        judged: Judgement,
+        unknown_use: UnknownUse = UnknownUse.REFUSE,
     ) -> None:
         self.directory = directory
         self.volume_id = volume_id
@@ -51,6 +59,7 @@ class VolumeImages:
         self.view = judged.view
         self.record = judged.record
         self.findings = judged.findings
+        self.unknown_use = unknown_use
         recorded = evidence.statuses.get(Kind.RECORD)
         self.last_second = 0 if recorded is None else max(seals.second_in(recorded), 0)
 
@@ -62,12 +71,12 @@ class VolumeImages:
     @property
     def current(self) -> str:
         """The current image's file name."""
-        return self.name + Kind.CURRENT
+        return self.evidence.file(Kind.CURRENT)
 
     @property
     def working(self) -> str:
         """The working image's file name."""
-        return self.name + Kind.WORKING
+        return self.evidence.file(Kind.WORKING)
 
     @property
     def origin(self) -> Origin | None:

@@ -187,7 +187,7 @@ def test_a_running_vm_is_not_disturbed(tree: Path, call: Call) -> None:
         document = call("adopt", str(tree), "--yes", "--json").document
         added_to(tree, before)
         private = by_id(document)["appvms/foo/private"]
-        assert private["in_use_by"] == [{"name": holder.name, "pid": holder.pid}]
+        assert private["in_use_by"] == [holder._asdict()]
         assert not private["left_over"]
         assert "in use by" in call("stop", "appvms/foo", status=3).complaint
     call("stop", "appvms/foo/private")

@@ -134,7 +134,7 @@ def _of_volume(one: Planned) -> Document:
         "current": view.current,
         "revisions": list(view.numbers),
         "left_over": view.running and not one.in_use_by,
-        "in_use_by": [{"name": holder.name, "pid": holder.pid} for holder in one.in_use_by],
+        "in_use_by": [holder._asdict() for holder in one.in_use_by],
         "told_by": one.told_by,
         "remarks": list(one.remarks),
     }

@@ -166,15 +166,10 @@ def _end_what_is_left(volumes: list[Volume]) -> None:
 
 def _start(_domain: Domain, volumes: list[Volume], _reason: str) -> None:
     """Let QEMU pass through the directories to the images, which libvirt itself gives to it."""
-    from lifecycle.files import Directory  # noqa: PLC0415 - only where QEMU is not root
+    from lifecycle import owning  # noqa: PLC0415 - only where QEMU is not root
 
     for volume in volumes:
-        with Directory.open(volume.pool.path) as root:
-            root.let_through()
-            for depth, letter in enumerate(f"{volume.vm}/"):
-                if letter == "/":
-                    with root.child(volume.vm[:depth]) as directory:
-                        directory.let_through()
+        owning.let_through(volume.pool.path, volume.vm)
 
 
 def _started(domain: Domain, volumes: list[Volume], _reason: str) -> None:

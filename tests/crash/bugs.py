@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -54,7 +54,14 @@ def names_are_not_synced() -> Patched:
 
 
 def guest_is_not_synced() -> Patched:
-    return mock.patch.object(VolumeFiles, "finishing", return_value=nullcontext(()))
+    real = VolumeFiles.finishing
+
+    @contextmanager
+    def finishing(self: VolumeFiles, change: Any) -> Iterator[Any]:
+        with real(self, change) as (working, _unflushed, second):
+            yield working, (), second
+
+    return mock.patch.object(VolumeFiles, "finishing", finishing)
 
 
 @contextmanager
@@ -62,10 +69,10 @@ def prunes_first() -> Iterator[None]:
     """What retention will not keep is removed before the commit point."""
     real = VolumeFiles.promote
 
-    def promote(self: VolumeFiles, image: str, change: Any, unflushed: Any = ()) -> Any:
+    def promote(self: VolumeFiles, image: str, change: Any, *how: Any) -> Any:
         for number in self.view.numbers[:1]:
             self.directory.remove(self.revision_file(number))
-        return real(self, image, change, unflushed)
+        return real(self, image, change, *how)
 
     with mock.patch.object(VolumeFiles, "promote", promote):
         yield
@@ -87,14 +94,14 @@ def records_first() -> Iterator[None]:
     """The record says what the images do not say yet."""
     real = VolumeFiles.promote
 
-    def promote(self: VolumeFiles, image: str, change: Any, unflushed: Any = ()) -> Any:
+    def promote(self: VolumeFiles, image: str, change: Any, *how: Any) -> Any:
         record = self.record
         number = change.revision
         self.write(
             record._replace(current=number, at=change.at, next=number + 1, rest=State.COMMITTED)
         )
         self.record = record
-        return real(self, image, change, unflushed)
+        return real(self, image, change, *how)
 
     with mock.patch.object(VolumeFiles, "promote", promote):
         yield

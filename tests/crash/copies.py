@@ -9,11 +9,45 @@ import stat
 import tempfile
 from pathlib import Path
 
-from lifecycle.files import FICLONE
+from lifecycle import names, seals
+from lifecycle.config import CrashPolicy
+from lifecycle.evidence import gather
+from lifecycle.files import FICLONE, Directory
+from lifecycle.judging import judge, origin_of
 
 
 def copy_tree(origin: Path, target: Path) -> None:
-    """Copy a directory with its hard links, times and shared blocks."""
+    """Copy a directory with its hard links, times, attributes and shared blocks; unwritten images stay unwritten."""
+    _copy_files(origin, target)
+    for path, _directories, files in os.walk(origin):
+        here = os.path.relpath(path, origin)
+        for name in {one.volume for one in map(names.parse_file, files) if one}:
+            _seal_as_before(f"{path}", f"{target}/{here}", name)
+
+
+def _seal_as_before(origin: str, target: str, name: str) -> None:
+    """Seal the unwritten images of a volume that has been copied, for their seals name the files themselves."""
+    with Directory.open(origin) as old, Directory.open(target) as new:
+        of_old, of_new = (_origin(directory, name) for directory in (old, new))
+        if of_old is None or of_new is None:
+            return
+        endings = ("-dirty.img", "-dirty.img@withdrawn", "-precache.img")
+        images = [name + ending for ending in endings]
+        if (Path(origin) / ".ready").exists():
+            images += [f".ready/{one}" for one in os.listdir(f"{origin}/.ready")]
+        for image in images:
+            before, after = old.stat(image), new.stat(image)
+            if before and after and seals.is_unwritten(before, of_old):
+                time = seals.unwritten(after.st_ino, after.st_size, of_new)
+                os.utime(f"{target}/{image}", ns=(time, time))
+
+
+def _origin(directory: Directory, name: str) -> seals.Origin | None:
+    found = gather(directory, name)
+    return origin_of(found, judge(found, CrashPolicy.RESUME).record)
+
+
+def _copy_files(origin: Path, target: Path) -> None:
     made: dict[int, Path] = {}
     for path, _directories, files in os.walk(origin):
         here = target / os.path.relpath(path, origin)
@@ -36,6 +70,9 @@ def _copy_file(origin: str, target: str, status: os.stat_result) -> None:
         except OSError:
             os.pwrite(copy, os.pread(source, status.st_size, 0), 0)
             os.ftruncate(copy, status.st_size)
+        for attribute in os.listxattr(source):
+            if attribute.startswith("user."):
+                os.setxattr(copy, attribute, os.getxattr(source, attribute))
         os.utime(copy, ns=(status.st_mtime_ns, status.st_mtime_ns))
     finally:
         os.close(source)
@@ -59,8 +96,14 @@ def fingerprint(directory: Path) -> str:
 
 
 def _moment(mtime: int) -> int:
-    """Return the time of an image if the product set it; all those that a writer set are as one."""
-    return mtime if mtime < 10**9 or mtime % 10**9 <= 100_000 else -1
+    """Return the time of an image if the product set it; all those that a writer set are as one.
+
+    What an unwritten image's nanoseconds are follows from the file, and differs from copy to copy.
+    """
+    second, number = divmod(mtime, seals.SECOND)
+    if second < 1 << 30:
+        return second
+    return mtime if number <= 100_000 else -1
 
 
 def new_directory(below: Path) -> Path:

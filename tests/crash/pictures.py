@@ -65,6 +65,8 @@ def _disk(volume: Volume) -> Disk:
     if view.config.source is None and view.current == 0 and not view.moved:
         images[0] = Image(seen(volume))
     working = Path(volume.path)
+    if not working.exists():  # an event that took its name away was cut off
+        working = Path(f"{volume.path}@withdrawn")
     return Disk(
         state=view.state,
         # where a running volume rests once it is released is settled only by how it stops
