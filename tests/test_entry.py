@@ -241,6 +241,7 @@ NOT_NEEDED = {
     "lifecycle.contents",
     "lifecycle.diagrams",
     "lifecycle.documents",
+    "lifecycle.drawing",
     "lifecycle.ending",
     "lifecycle.hook_process",
     "lifecycle.terminal",
