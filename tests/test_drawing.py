@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib
 import pytest
+from fontTools import ttLib
 
 from lifecycle import State
 from lifecycle.drawing.chart import GROUPS, MEANINGS, SHORT_CONDITIONS, Chart, Group, chart, road
@@ -281,7 +283,7 @@ def test_no_line_runs_over_the_name_of_a_frame(shown: Chart) -> None:
 
 # ---------------------------------------------------------------- what is written fits, in any font
 
-WIDE = 115
+WIDE = 116
 """In hundredths of the width that is reckoned with: what the widest common font for screens makes of a text."""
 
 
@@ -303,6 +305,31 @@ def written(one: ElementTree.Element) -> Area:
     x, y, size = (int(one.attrib[name]) for name in ("x", "y", "font-size"))
     left = x if "begin" in one.get("class", "") else x - width // 2
     return Area(left, y - size, width, size + 3)
+
+
+FONTS = [
+    Path(matplotlib.get_data_path(), "fonts", "ttf", f"DejaVu{name}.ttf")
+    for name in ("Sans", "Sans-Oblique", "Serif", "SansMono", "Sans-Bold", "Serif-Bold")
+]
+"""As wide as Verdana, and wider: what is there on a Linux machine without any other."""
+
+
+@pytest.mark.parametrize("path", FONTS, ids=lambda path: path.stem)
+def test_in_wide_fonts_writing_is_hardly_squeezed(path: Path) -> None:
+    """And of those for running text none is wider than the room kept where a program does not squeeze."""
+    font = ttLib.TTFont(path)
+    glyphs, widths, em = font.getBestCmap(), font["hmtx"], font["head"].unitsPerEm
+    texts = {
+        one: one.get("class") in ("name", "title begin")
+        for one in elements(svg(), "text")
+        if one.get("class") != "digit"
+    }
+    for one in [text for text, bold in texts.items() if bold == ("Bold" in path.stem)]:
+        units = sum(widths[glyphs[ord(letter)]][0] for letter in str(one.text))
+        natural = units * int(one.attrib["font-size"]) / em
+        held = int(one.attrib["textLength"])
+        assert 0.7 < held / natural < 1.15, one.text
+        assert natural < held * WIDE / 100 or "Mono" in path.stem, one.text
 
 
 def drawn(one: ElementTree.Element) -> Area:

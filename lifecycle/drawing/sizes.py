@@ -45,7 +45,7 @@ _WIDTHS = {letter: width for width, letters in _LETTERS.items() for letter in le
 def text_width(text: str, size: int, *, bold: bool = False) -> int:
     """Return how wide a text is drawn: about what common sans-serif fonts make of it, and all are held to it."""
     hundredths = sum(_WIDTHS.get(one, 57 if one.isascii() else 100) for one in text)
-    return -(-hundredths * size * (107 if bold else 100) // 10_000)
+    return -(-hundredths * size * (110 if bold else 100) // 10_000)
 
 
 def room(text: str, size: int, *, bold: bool = False) -> int:

@@ -144,7 +144,7 @@ def _look(states: Iterable[str]) -> str:
 
 def _write(text: str, x: int, y: int, size: int, kind: str = "") -> str:
     """Return writing on a base line, held to its width in any font."""
-    bold = kind in ("name", "title")
+    bold = kind in ("name", "title begin")
     return (
         f'<text class="{kind}" x="{x}" y="{y}" font-size="{size}" lengthAdjust="spacingAndGlyphs"'
         f' textLength="{text_width(text, size, bold=bold)}">{escape(text)}</text>'
@@ -246,8 +246,9 @@ def _pill(pill: Pill) -> str:
         sign = _number(arrow.number, x + 8, y)
     elif arrow.stays:
         sign = _loop(x + 8, y + 1)
-    text = _write(arrow.event, x + badge, y + 5, EVENT, "begin")
     middle = area.x + area.width // 2
+    start, kind = (x + badge, "begin") if badge else (middle, "")
+    text = _write(arrow.event, start, y + 5, EVENT, kind)
     text += "".join(
         _write(line, middle, area.y + 32 + at * LINE, SMALL, "small")
         for at, line in enumerate(arrow.condition)
