@@ -35,6 +35,7 @@ diagrams: $(VENV)/developed
 
 docs: $(VENV)/developed
 	$(BIN)/python docs/write_commands.py
+	$(BIN)/python docs/write_manual.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
