@@ -52,6 +52,16 @@ def test_the_state_of_a_volume_is_marked(call: Call, xfs_pool: Pool, form: str) 
     assert len({one["diagram"] for one in (plain, created, committed)}) == 3
 
 
+def test_svg_lights_the_state_of_a_volume(call: Call, xfs_pool: Pool) -> None:
+    xfs_pool.create_volume("ci/root", SIZE).start()
+    groups = list(ElementTree.fromstring(call("diagram", "ci/root", "--format", "svg").out).iter())
+    lit = [one.get("data-state") for one in groups if "lit" in one.get("class", "").split()]
+    faded = {one.get("data-event") for one in groups if "faded" in one.get("class", "").split()}
+    assert lit == ["started"]
+    assert {"create", "commit", "remove"} <= faded
+    assert not {"write", "release", "checkpoint"} & faded
+
+
 def test_without_a_volume_no_pool_is_needed(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFECYCLE_POOL", "/nonexistent")
     assert call("diagram").out

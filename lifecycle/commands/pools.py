@@ -148,9 +148,13 @@ def verify_command(session: Session, targets: tuple[str, ...]) -> None:
     type=click.Choice(["mermaid", "dot", "svg", "table"]),
     default="mermaid",
     show_default=True,
+    help="svg is a picture as it is, mermaid and dot are for programs that draw, table is Markdown.",
 )
 def diagram_command(session: Session, volume_id: str | None, form: str) -> None:
-    """Print the state machine, with a volume's state marked if one is named."""
+    """Print the state machine, with a volume's state marked if one is named.
+
+    In SVG the state is lit, and the events that do not leave it are faded.
+    """
     from lifecycle import diagrams  # noqa: PLC0415 - only here
 
     marked = session.volume(volume_id).state if volume_id else None
