@@ -28,7 +28,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 # ---------------------------------------------------------------- rulebooks: ours, and others that it may become
 
-LONG = Condition("long", "the moon is full and the tide is neither high nor low", "it is not")
+LONG = Condition("long", "the moon is full & the tide is “neither” <high> nor low", "it is not")
 ARCHIVED: State = "archived"  # type: ignore[assignment]  # a state that there is not
 PAUSED: State = "paused"  # type: ignore[assignment]
 LOST: State = "lost"  # type: ignore[assignment]
@@ -91,6 +91,12 @@ def charts() -> Iterator[tuple[str, Chart]]:
         for dest in State
     ]
     yield "every move", chart(every)
+    pairs = (Group("at rest", AT_REST[:2]), Group("running", RUNNING))
+    below_each_other = [
+        Rule(Event.REVERT, AT_REST[:2], State.CREATED, "inside the frame"),
+        Rule(Event.START, AT_REST[:2], State.STARTED, "out of it, below"),
+    ]
+    yield "a line below a line", chart(below_each_other, (*AT_REST[:2], *RUNNING), pairs, ())
     for left_out in range(len(RULES)):
         yield f"without rule {left_out}", chart(RULES[:left_out] + RULES[left_out + 1 :], steps=())
 
@@ -373,6 +379,13 @@ def test_it_shows_every_move_of_the_rules() -> None:
     assert moves_of(RULES) <= said
     states = [one for one in elements(svg(), "g") if "state" in one.get("class", "").split()]
     assert {one.get("data-state") for one in states} == set(State)
+
+
+def test_what_rules_say_is_written_as_it_must_be_in_any_locale() -> None:
+    text = svg(shown=CHARTS["a long condition"])
+    assert text.isascii()
+    words = " ".join(str(one.text) for one in elements(text, "text"))
+    assert "is full & the tide is “neither” <high> nor low" in words
 
 
 def test_it_needs_nothing_from_elsewhere() -> None:

@@ -99,7 +99,8 @@ def svg(lit: str | None = None, *, shown: Chart | None = None) -> str:
         *legend,
         "</svg>",
     ]
-    return "\n".join(parts) + "\n"
+    text = "\n".join(parts) + "\n"
+    return text.encode("ascii", "xmlcharrefreplace").decode()  # the same in any locale
 
 
 def _style() -> str:
