@@ -158,11 +158,27 @@ class _Beginner:
         asked: SimpleQueue[_Asked | None] = SimpleQueue()
         thread = threading.Thread(target=_serve, args=(asked,), name=WORKER, daemon=True)
         try:
-            thread.start()
+            with _all_signals_blocked():
+                thread.start()
         except RuntimeError:  # no room for one, or the process is ending
             return
         atexit.register(self.finish)
         self._thread, self._asked = thread, asked
+
+
+@contextlib.contextmanager
+def _all_signals_blocked() -> Iterator[None]:
+    """Let a thread that is begun in the block get no signal of the process.
+
+    Else one that all others hold back, so that it does not cut off a stop, would end the process by way of this one.
+    """
+    import signal  # noqa: PLC0415 - not needed by a start
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(asked: SimpleQueue[_Asked | None]) -> None:

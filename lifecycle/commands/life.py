@@ -13,7 +13,7 @@ from lifecycle.calling import FAILED
 from lifecycle.cli import all_pools_option, command, complete, targets_argument, volume_argument
 from lifecycle.commands import start_stop
 from lifecycle.commands.start_stop import line, say
-from lifecycle.ending import Ending, end
+from lifecycle.ending import Ended, Ending, end
 from lifecycle.errors import LifecycleError
 from lifecycle.session import Session, every_pool
 from lifecycle.together import Outcome
@@ -132,14 +132,10 @@ def run_command(
         on_failure=on_failure,
         qmp=qmp,
         on_start=_tell,
+        on_end=_tell_of_end,
         tell=_tell_line,
         stdout=stdout,
     )
-    for one in ended:
-        if one.error is None:
-            _tell_line(
-                line(one.volume, one.change) if one.change else f"{one.volume.id}: {one.text}"
-            )
     for one in ended:
         if one.error is not None:
             raise one.error
@@ -219,6 +215,14 @@ def _tell(outcome: Outcome) -> None:
     """Say on stderr what was done; standard output is the command's."""
     for volume, change in outcome:
         _tell_line(line(volume, change))
+
+
+def _tell_of_end(ended: Sequence[Ended]) -> None:
+    for one in ended:
+        if one.error is None:
+            _tell_line(
+                line(one.volume, one.change) if one.change else f"{one.volume.id}: {one.text}"
+            )
 
 
 def _tell_line(text: str) -> None:

@@ -53,7 +53,8 @@ def run(
 ) -> int:
     """Run the command; return its exit status once it and every process that came of it has ended.
 
-    To be called inside `signals_held`. Signals go to the command, and when that has ended to all it left behind.
+    To be called inside `signals_held`. Signals go to the command, and when that has ended to all it left behind; what
+    came too late for these is dropped.
 
     Args:
         words: the command.
@@ -83,21 +84,31 @@ def run(
 
 @contextmanager
 def signals_held() -> Iterator[set[int]]:
-    """Hold back, inside the block, the signals that `run` passes on; those still waiting at its end are dropped.
+    """Hold back, inside the block, the signals that `run` passes on; those that still wait at its end come then.
 
     The block is given the set of signals that were blocked before. What is ignored stays ignored, as `nohup` wants it.
     """
-    held = {one for one in PASSED_ON if signal.getsignal(one) is not signal.SIG_IGN}
+    held = _heeded()
     # where the end of children is ignored, the kernel does not tell of it
     children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *held})
     try:
         yield before
     finally:
-        while signal.sigtimedwait(held, 0) is not None:
-            pass
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         signal.signal(signal.SIGCHLD, children or signal.SIG_DFL)
+
+
+def _heeded() -> set[signal.Signals]:
+    """Return the signals to pass on that are not ignored."""
+    return {one for one in PASSED_ON if signal.getsignal(one) is not signal.SIG_IGN}
+
+
+def _drop_waiting() -> None:
+    """Drop the signals that are held back and have come: who they were for has ended."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    while signal.sigtimedwait(blocked & _heeded(), 0) is not None:
+        pass
 
 
 def _wait(
@@ -117,6 +128,7 @@ def _wait(
         if got is not None and got.si_signo != signal.SIGCHLD:
             _pass_on(got, _family(others))
         left = _reap(others)
+    _drop_waiting()
     status = os.waitstatus_to_exitcode(ended[1])
     return status if status >= 0 else KILLED - status
 

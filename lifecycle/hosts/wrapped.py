@@ -3,7 +3,7 @@
 How this works. The volumes start. The command runs until the last process that came of it has ended (processes.py). How
 it ended is told by its exit status and, if it is QEMU, by its monitor (qmp.py); the volumes end accordingly
 (ending.py). Meanwhile this process holds the working images open too, so that no one takes them for left over before
-the command has opened them.
+the command has opened them; and from the start to the end no one else can stop them, and start them for another VM.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from lifecycle.ending import Ended, Ending, end, finish
-from lifecycle.errors import Holder, Refused
+from lifecycle.errors import Holder, LifecycleError, Refused
 from lifecycle.hosts import processes
 from lifecycle.together import Outcome
 from lifecycle.vm import VM
@@ -44,13 +44,14 @@ def run(
     on_failure: str | None = None,
     qmp: str | None = None,
     on_start: Callable[[Outcome], None] | None = None,
+    on_end: Callable[[list[Ended]], None] | None = None,
     tell: Tell = log.info,
     stdout: int | None = None,
 ) -> tuple[list[Ended], int]:
     """Start the VM's volumes, run the command, end them; return what was done at the end, and the exit status.
 
     The volumes run until the last process that came of the command has ended. To be called in the main thread, which
-    is the one that can wait for signals.
+    is the one that can wait for signals. A signal that comes while the volumes end takes effect when they have.
 
     Args:
         vm: the VM.
@@ -59,6 +60,7 @@ def run(
         on_failure: what to do if the command fails, one of `ON_FAILURE`; None: as `ending_of` says.
         qmp: the path of a socket where QEMU will have a monitor for this process alone.
         on_start: called once the volumes are started.
+        on_end: called once they have ended, with what was done, before a signal that came meanwhile takes effect.
         tell: called with what a person wants to know meanwhile, a line each.
         stdout: a descriptor for the command's standard output, instead of this process's.
 
@@ -66,25 +68,31 @@ def run(
         LifecycleError: the volumes could not be started, and the command was not run.
     """
     _require_free(vm, qmp)
-    for one in finish(vm.volumes):
-        if one.error is not None:
-            raise one.error
-    started = vm.start()
-    paths = {volume.name: volume.path for volume, _change in started}
-    filled = [fill_in(word, paths) for word in words]
-    ending = Ending.FAILED  # until the command has run
-    with processes.signals_held() as unheld:
-        try:
-            if on_start is not None:
-                on_start(started)
-            with _held_open(paths.values()):
+    with ExitStack() as held:
+        with vm.pool.locked(vm.name):
+            for one in finish(vm.volumes):
+                if one.error is not None:
+                    raise one.error
+            started = vm.start()
+            paths = {volume.name: volume.path for volume, _change in started}
+            _hold_open(paths.values(), held)
+        filled = [fill_in(word, paths) for word in words]
+        ending = Ending.FAILED  # until the command has run
+        with processes.signals_held() as unheld:
+            try:
+                if on_start is not None:
+                    on_start(started)
                 status, crashed = _run_command(
                     filled, unheld, environment(paths), qmp, tell, stdout
                 )
-            if crashed is not None:
-                ending = ending_of(status, crashed=crashed, discard=discard, on_failure=on_failure)
-        finally:
-            ended = end([volume for volume, _change in started], ending)
+                if crashed is not None:
+                    ending = ending_of(
+                        status, crashed=crashed, discard=discard, on_failure=on_failure
+                    )
+            finally:
+                ended = _end(vm, started, ending, held)
+            if on_end is not None:
+                on_end(ended)
     return ended, status
 
 
@@ -185,14 +193,16 @@ def _require_free(vm: VM, qmp: str | None) -> None:
         )
 
 
-@contextmanager
-def _held_open(paths: Iterable[str]) -> Iterator[None]:
-    held = []
+def _hold_open(paths: Iterable[str], held: ExitStack) -> None:
     for path in paths:
         with suppress(OSError):  # it need not be a file of ours to open, only the command's
-            held.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    try:
-        yield
-    finally:
-        for fd in held:
-            os.close(fd)
+            held.callback(os.close, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _end(vm: VM, started: Outcome, ending: Ending, held: ExitStack) -> list[Ended]:
+    """End the volumes: those of this run, since their images are held open until the VM is locked."""
+    with ExitStack() as lock:
+        with suppress(LifecycleError, OSError):  # `end` tries again, and notes what fails
+            lock.enter_context(vm.pool.locked(vm.name))
+        held.close()
+        return end([volume for volume, _change in started], ending)
