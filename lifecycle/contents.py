@@ -7,6 +7,7 @@ in a format of others is converted, into a file without a name in the pool, of w
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle import copying, files, names
 from lifecycle.config import POOL_FILE
 from lifecycle.copying import Progress
-from lifecycle.errors import InvalidSize, NotContent, NotTheSame, storage
+from lifecycle.errors import InvalidSize, LifecycleError, NotContent, NotTheSame, storage
 from lifecycle.files import Directory
 from lifecycle.sizes import round_up
 from lifecycle.states import Event
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from lifecycle.pool import Pool
+
+log = logging.getLogger("lifecycle.contents")
 
 _READABLE = (stat.S_ISREG, stat.S_ISBLK, stat.S_ISFIFO)
 
@@ -278,10 +281,16 @@ def clone(
         if content.size != 0:
             volume.require_allowed(Event.CREATE)  # before what may take long
         content = opened.enter_context(prepared(content, volume, **how))
+        with storage(volume.id, "lock"):
+            # not given up before the end: what is taken back is still what was made here
+            opened.enter_context(volume.pool.locked(volume.vm, create=True))
         volume.pool.create_volume(volume.id, round_up(content.size or 0), **settings)
         try:
             volume.import_from(content, verify=how["verify"])
         except BaseException:
-            volume.remove()
+            try:
+                volume.remove()
+            except LifecycleError:
+                log.exception("%s: it stays, empty: it could not be removed again", volume.id)
             raise
     return volume

@@ -64,6 +64,12 @@ def _recover(volume: Volume) -> Recovered | None:
 
 
 def _apply_crash_policy(volume: Volume) -> Recovered | None:
+    # what is judged here as left over must not be stopped, and started anew, before it is ended
+    with volume.pool.locked(volume.vm):
+        return _apply_under_lock(volume)
+
+
+def _apply_under_lock(volume: Volume) -> Recovered | None:
     view = volume.settle()
     if view.state is State.DAMAGED:
         text = f"damaged: {view.damage}; `lifecycle revert` or `import` leads back"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle import flushing, planning, precaching, retention, room
 from lifecycle.change import Change
-from lifecycle.errors import LifecycleError, Refused
+from lifecycle.errors import LifecycleError, Refused, Unsupported
 from lifecycle.states import AT_REST, Event
 from lifecycle.transition import Transition
 
@@ -41,6 +41,7 @@ def start(volumes: Iterable[Volume], *, by: str | None = None) -> Outcome:
 
     Raises:
         Refused, InUse, Vetoed, StorageFailed: one of them could not start; none has.
+        Unsupported: `by` is given, and this file system cannot note it.
     """
     wanted = list(dict.fromkeys(volumes))
     for pool in _pools(wanted):
@@ -57,6 +58,7 @@ def start(volumes: Iterable[Volume], *, by: str | None = None) -> Outcome:
             if by is not None:
                 for volume in wanted:
                     claim(volume, by)
+                    _require_claimed(volume, by)
         except BaseException:
             _take_back([one for one in transitions if one.has_acted])
             raise
@@ -130,6 +132,14 @@ def claim(volume: Volume, by: str) -> None:
         NoSuchVolume: it is not running. StorageFailed: the file system failed.
     """
     volume.tag(STARTED_BY, f"{_boot()} {by}")
+
+
+def _require_claimed(volume: Volume, by: str) -> None:
+    if started_by(volume) != by:
+        raise Unsupported(
+            f"{volume.pool.path}: this file system has no extended attributes, by which the hook"
+            " knows whose volumes are whose"
+        )
 
 
 def let_go(volume: Volume) -> None:

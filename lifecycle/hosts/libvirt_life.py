@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 
 from lifecycle import ending, known_pools, together
 from lifecycle.ending import ENDING, Ending
-from lifecycle.errors import LifecycleError, Refused, Unsupported, shown
+from lifecycle.errors import LifecycleError, Refused, shown
 from lifecycle.hosts.libvirt_hook import Domain, Unreadable, elements, spellings
 from lifecycle.pool import Pool
 from lifecycle.states import Event
@@ -128,16 +128,12 @@ def _prepare(domain: Domain, volumes: list[Volume], _reason: str) -> None:
     try:
         together.start(volumes, by=by)
     except BaseException:
-        for volume in _mine(domain, volumes):
-            if not volume.in_use_by:  # left over before, and again; not for `release` to end
-                volume.tag(together.STARTED_BY, None)
+        for volume in volumes:
+            with volume.pool.locked(volume.vm):
+                # left over before, and again; not for `release` to end
+                if _mine(domain, [volume]) and not volume.in_use_by:
+                    volume.tag(together.STARTED_BY, None)
         raise
-    if any(together.started_by(volume) != by for volume in volumes):
-        ending.end(volumes, Ending.FAILED)
-        raise Unsupported(
-            f"{volumes[0].pool.path}: this file system has no extended attributes, by which the hook"
-            " knows whose volumes are whose"
-        )
     log.info("%s: started %s", domain, ", ".join(volume.id for volume in volumes))
 
 
