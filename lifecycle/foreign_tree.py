@@ -203,7 +203,8 @@ def _add(root: Directory, one: Planned, taking_back: contextlib.ExitStack) -> No
             with directory.draft(name + Kind.RECORD) as draft:
                 files.write_all(draft.fd, records.write(one.record))
                 draft.publish(name + Kind.RECORD)
-            taking_back.callback(_take_back, root, vm, name + Kind.RECORD)
+                made = os.fstat(draft.fd)
+            taking_back.callback(_take_back, root, vm, name + Kind.RECORD, made)
         if one.empty is not None:
             with directory.draft(name + Kind.CURRENT) as draft:
                 files.truncate(draft.fd, one.empty)
@@ -211,10 +212,41 @@ def _add(root: Directory, one: Planned, taking_back: contextlib.ExitStack) -> No
                 at = recorded.at if recorded is not None else None
                 files.set_time(draft.fd, seals.seal(0, seals.second_of(at or names.now())))
                 draft.publish(name + Kind.CURRENT)
-            taking_back.callback(_take_back, root, vm, name + Kind.CURRENT)
+                made = os.fstat(draft.fd)
+            taking_back.callback(_take_back, root, vm, name + Kind.CURRENT, made)
         directory.sync()
 
 
-def _take_back(root: Directory, vm: str, file: str) -> None:
+def _take_back(root: Directory, vm: str, file: str, made: os.stat_result) -> None:
+    """Remove a file that was added, if it is still as it was added: others may use the tree meanwhile.
+
+    It loses its name first, so that no one can open it between the look at it and its end.
+    """
     with root.child(vm) as directory:
-        directory.remove(file)
+        aside = files.temporary_name(file)
+        try:
+            directory.rename(file, aside)
+        except FileNotFoundError:
+            return
+        found = directory.stat(aside)
+        if found is not None and _is_as_made(directory, aside, found, made):
+            directory.remove(aside)
+            return
+        log.warning("%s/%s stays: it was changed, or is in use, since it was added", vm, file)
+        try:
+            directory.link(aside, file)
+        except FileExistsError:
+            return  # someone has put another in its place meanwhile; this one stays beside it
+        directory.remove(aside)
+
+
+def _is_as_made(
+    directory: Directory, file: str, found: os.stat_result, made: os.stat_result
+) -> bool:
+    if not os.path.samestat(found, made) or found.st_mtime_ns != made.st_mtime_ns:
+        return False
+    fd = directory.open_file(file)
+    try:
+        return not holders.is_open_elsewhere(fd)
+    finally:
+        os.close(fd)

@@ -33,12 +33,13 @@ def create(path: str, size: int) -> None:
     _require_tools()
     if size < MIN_SIZE:
         raise InvalidSize(size, "an XFS takes at least 300 MiB")
-    if os.listdir(path):
-        raise NotAPool(
-            path, "must be empty to become an embedded pool, which would hide what is in it"
-        )
     image = os.path.join(path, IMAGE)
     with Directory.open(path) as directory:
+        _lock(directory)  # so that no one mounts what is half made, or uses what is taken back
+        if directory.entries() or _is_covered(directory):
+            raise NotAPool(
+                path, "must be empty to become an embedded pool, which would hide what is in it"
+            )
         try:
             with directory.draft(IMAGE) as draft:
                 files.truncate(draft.fd, size)
@@ -74,12 +75,21 @@ def mount_again(path: str) -> None:
             return
         _require_tools()
         # two processes that find the pool unmounted must not both mount it
-        if not holders.lock(directory, _LOCK_SECONDS):
-            raise Unsupported(
-                f"{path}: another process did not finish mounting it in {_LOCK_SECONDS:g} s"
-            )
-        if not os.path.ismount(path):
+        _lock(directory)
+        if not _is_covered(directory):
             _mount(path, os.path.join(path, IMAGE))
+
+
+def _lock(directory: Directory) -> None:
+    if not holders.lock(directory, _LOCK_SECONDS):
+        raise Unsupported(
+            f"{directory.path}: another process did not finish mounting it in {_LOCK_SECONDS:g} s"
+        )
+
+
+def _is_covered(directory: Directory) -> bool:
+    """Tell whether something is mounted over the directory since it was opened; it may be a mount point itself."""
+    return not os.path.samestat(os.stat(directory.path), os.fstat(directory.fd))
 
 
 def _mount(path: str, image: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from importlib import import_module
@@ -33,10 +34,18 @@ def set_up(where: str, config: PoolConfig, loop: int | None) -> Backend:
             with directory.draft(settings.POOL_FILE) as draft:
                 files.write_all(draft.fd, settings.write_pool(config))
                 files.set_mode(draft.fd, backend.pool_file_mode)
-                draft.replace(settings.POOL_FILE)
+                draft.publish(settings.POOL_FILE)
             directory.sync()
+    except FileExistsError:
+        raise NotAPool(where, "was made a pool meanwhile; `lifecycle list` shows it") from None
     except OSError as error:
-        raise NotAPool(where, f"cannot be made a pool: {error.strerror}") from error
+        # not taken back: by now others may have put something there
+        rest = (
+            ""
+            if loop is None
+            else "; its XFS is made and mounted; repeat `lifecycle init` without --loop"
+        )
+        raise NotAPool(where, f"cannot be made a pool: {error.strerror}{rest}") from error
     return backend
 
 
@@ -51,14 +60,20 @@ def _embed(where: str, config: PoolConfig, size: int) -> None:
     loop_pool.create(where, size)
 
 
-def make_directory(path: str) -> None:
-    """Make the directory of a new pool.
+def make_directory(path: str) -> bool:
+    """Make the directory of a new pool, if it is not there; return whether it was made here.
 
     Raises:
         NotAPool: it is a pool already, is no directory, or cannot be made.
     """
+    is_new = False
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            is_new = True
+        if not os.path.isdir(path):
+            raise NotAPool(path, "is not a directory")
     except (FileExistsError, NotADirectoryError) as error:
         raise NotAPool(path, "is not a directory") from error
     except OSError as error:
@@ -67,6 +82,7 @@ def make_directory(path: str) -> None:
 
     if read_pool_file(path) is not None or loop_pool.is_there(path):
         raise NotAPool(path, "is a pool already; open it, or remove its pool.toml to start anew")
+    return is_new
 
 
 def read_pool_file(path: str) -> bytes | None:

@@ -99,8 +99,7 @@ class Pool:
         settings.check_keep(keep)
         config = settings.pool_config(where, keep=keep, **others)
         size = None if loop is None else parse_size(loop)
-        is_new = not os.path.isdir(where)
-        opening.make_directory(where)
+        is_new = opening.make_directory(where)
         try:
             return cls(where, config, opening.set_up(where, config, size))
         except BaseException:
