@@ -83,13 +83,27 @@ class InUse(Refused):
         known: False if it cannot be known whether anyone does.
     """
 
-    def __init__(self, volume: str, state: str, event: str, holders: Sequence[Holder]) -> None:
+    def __init__(
+        self,
+        volume: str,
+        state: str,
+        event: str,
+        holders: Sequence[Holder],
+        *,
+        wanted: int | None = None,
+    ) -> None:
+        """Make it; `wanted` is the number to go back to, which the stop that is advised might have pruned."""
         self.holders = tuple(holders)
         self.known = not holders or any(one.known for one in holders)
         if self.known:
             certain = [str(one) for one in holders if one.known]
             who = ", ".join(certain) or "a process that could not be found"
             reason = f"its image is in use by {who}; stop the VM or detach it first"
+            if wanted:
+                reason += (
+                    f" (if its host commits what it wrote, `lifecycle pin {volume} {wanted}` before that"
+                    " keeps what you want to go back to from being pruned)"
+                )
         else:
             reason = (
                 f"whether its image is in use cannot be known, since {holders[0].name}; run lifecycle as root with"
@@ -358,10 +372,10 @@ class ForeignFile(LifecycleError):
         kind: what it is.
     """
 
-    def __init__(self, path: str, kind: str) -> None:
+    def __init__(self, path: str, kind: str, advice: str = "move it away") -> None:
         self.path = path
         self.kind = kind
-        super().__init__(f"{path} is {kind}, not a file of this pool; move it away.")
+        super().__init__(f"{path} is {kind}, not a file of this pool; {advice}.")
 
 
 class NotContent(LifecycleError):
@@ -397,3 +411,11 @@ class NotTheSame(LifecycleError):
 
 class Unsupported(LifecycleError):
     """Something that this pool or this machine cannot do, with the reason."""
+
+
+def cut_short(volume: str, number: int) -> Unsupported:
+    """Return the error for a revision that a copy or a file system left empty."""
+    return Unsupported(
+        f"{volume}: revision {number} was cut short and holds nothing; go back to another, and"
+        f" `lifecycle forget {volume} {number}`"
+    )

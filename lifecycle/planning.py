@@ -19,8 +19,9 @@ from lifecycle.errors import (
     ReadOnlyPool,
     Refused,
     Unsupported,
+    cut_short,
 )
-from lifecycle.states import AT_REST, RUNNING, Event, State, why_not
+from lifecycle.states import AT_REST, OWNS, RUNNING, Event, State, why_not
 from lifecycle.transition import Transition
 
 if TYPE_CHECKING:
@@ -65,6 +66,39 @@ def stop(volume: Volume, *, discard: bool = False, reason: str | None = None) ->
         _transition(volume, Event.WRITE, view, None, {}).run()
     event = Event.COMMIT if view.saves and not discard else Event.REVERT
     return _transition(volume, event, view, reason, {})
+
+
+def revert(volume: Volume, to: int | None) -> list[Transition]:
+    """Return the transitions that a revert is: one, or of a running volume to a revision two.
+
+    Raises:
+        NoSuchRevision, Refused, Unsupported: it cannot be taken there.
+    """
+    view = volume.pool.settle(volume.id)
+    asked = {"to": to}
+    first = _transition(volume, Event.REVERT, view, None, asked)
+    if to is None or view.state not in RUNNING:
+        return [first]
+    reason = None
+    if not view.owns:
+        reason = OWNS.otherwise
+    elif view.moved:
+        # the stop commits, and what it prunes must not be what is wanted
+        keep = f"`lifecycle pin {volume.id} {to}`, " if to in view.numbers else ""
+        reason = f"it has no snapshots: its working image is the only one it has; {keep}stop it, and revert it then"
+    if reason is not None:
+        raise Refused(volume.id, view.state, "revert to a revision", reason, view.allowed)
+    resting = view._replace(state=State.REVERTED, rest=State.REVERTED, differs=False, run=None)
+    second = _transition(volume, Event.REVERT, resting, None, asked)
+    if any(one.number == to and one.size == 0 for one in volume.revisions):
+        raise cut_short(volume.id, to)  # known before anything is thrown away
+    return [first, second]
+
+
+def stop_first(view: View) -> str:
+    """Say that a running volume must be stopped first, and what that costs."""
+    throws_away = view.config.rw and not view.saves
+    return "stop it first" + (", which throws away what was written to it" if throws_away else "")
 
 
 def refusal(volume: Volume, view: View, event: str) -> Refused:
@@ -130,14 +164,6 @@ def _target(volume: Volume, view: View, to: int | None) -> int | None:
     if view.state is State.ABSENT:
         return None
     if view.state in RUNNING:
-        if to is not None:
-            raise Refused(
-                volume.id,
-                view.state,
-                "revert to a revision",
-                "it is running; stop it first",
-                view.allowed,
-            )
         return None
     if to is not None:
         if to not in {0, view.current, *view.numbers}:
@@ -208,7 +234,7 @@ def _check_size(volume: Volume, view: View, asked: dict[str, Any]) -> None:
             view.state,
             Event.RESIZE,
             f"it would shrink from {view.size} to {size} bytes while it runs, which cannot be undone;"
-            " stop it first (a shrink at rest can be undone), or insist with --shrink",
+            f" {stop_first(view)} (a shrink at rest can be undone), or insist with --shrink",
         )
     if view.config.source is not None and view.state in AT_REST:
         least = volume.pool.backend.look(view.config.source).size or 0
@@ -226,7 +252,8 @@ def _require_no_dependents(volume: Volume, view: View, _asked: dict[str, Any]) -
             volume.id,
             view.state,
             Event.REMOVE,
-            f"it is the source of {shown}; remove those first",
+            f"it is the source of {shown}; give those another (`lifecycle set {dependents[0]} source=VM/NAME`),"
+            " or remove them first",
         )
 
 

@@ -75,7 +75,7 @@ RESUMES = Condition(
     "resumes",
     "its crash policy is `resume`",
     "its working image is left over from a crash and its crash policy is not `resume`;"
-    " stop it first, with --discard to throw away what was written",
+    " `lifecycle recover` carries that out (a stop keeps what was written, with --discard it does not)",
 )
 DIFFERS = Condition(
     "differs",

@@ -170,7 +170,8 @@ def require_not_started_by_another(volume: Volume, by: str) -> None:
             volume.id,
             volume.state,
             Event.START,
-            f"{other} has started it and not stopped it yet; if that is gone, `lifecycle stop {volume.id}`",
+            f"{other} has started it and not stopped it yet; if that is gone, `lifecycle stop {volume.id}`"
+            " keeps what it wrote, with --discard it does not",
         )
 
 

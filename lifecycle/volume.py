@@ -119,7 +119,8 @@ class Volume(VolumeTelling):
         """Take the volume back; durable when this returns.
 
         Running: its working image is thrown away. At rest: what is current becomes a revision, and revision `to`
-        current; so a revert can be reverted.
+        current; so a revert can be reverted. Running and with `to`: both, one after the other, each with its signals;
+        both are announced before anything has happened. The change returned is the second one's.
 
         Args:
             to: the revision's number, or 0 for the empty image. By default the newest revision numbered below the
@@ -128,10 +129,17 @@ class Volume(VolumeTelling):
 
         Raises:
             NoSuchRevision: there is none of that number.
-            Refused: it has no images of its own; or it is running and `to` is given.
-            InUse: its working image is held open.
+            Refused: it has no images of its own; or it runs without snapshots.
+            InUse: its working image is held open; nothing has happened.
+            Vetoed: a subscriber of `reverting` objected; nothing has happened.
+            StorageFailed: the file system failed. Running and with `to`: the working image may be gone by then.
         """
-        return self._run(Event.REVERT, asked={"to": to})
+        with self.pool.changing(self, what=Event.REVERT):
+            first, *second = planning.revert(self, to)
+            for one in (first, *second) if second else ():
+                one.announce()
+            change = first.run()
+            return second[0].run() if second else change
 
     def resize(self, size: int | str, *, shrink: bool = False) -> Change:
         """Give the disk another size; durable when this returns.
@@ -311,9 +319,8 @@ class Volume(VolumeTelling):
             changed = {key for key in settings if getattr(config, key) != getattr(view.config, key)}
             fixed = sorted(changed & {"rw", "source", "snapshots"})
             if fixed and view.state not in AT_REST:
-                raise Refused(
-                    self.id, view.state, "set", f"`{fixed[0]}` changes only at rest; stop it first"
-                )
+                reason = f"`{fixed[0]}` changes only at rest; {planning.stop_first(view)}"
+                raise Refused(self.id, view.state, "set", reason)
             if "snapshots" in changed:
                 self._require_no_running_disposable(view)
             if config.source is not None and config.source != view.config.source:

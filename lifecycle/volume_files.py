@@ -34,7 +34,7 @@ from lifecycle import (
 )
 from lifecycle import record as records
 from lifecycle.change import Change
-from lifecycle.errors import InUse, InvalidSize, Unsupported
+from lifecycle.errors import InUse, InvalidSize, cut_short
 from lifecycle.files import Draft
 from lifecycle.flushing import Steps, Unflushed
 from lifecycle.judging import leftover_files
@@ -249,10 +249,7 @@ class VolumeFiles(VolumeImages):
             file = self.revision_file(number)
             status = self.directory.stat(file)
             if status is None or status.st_size == 0:
-                raise Unsupported(
-                    f"{self.volume_id}: revision {number} was cut short and holds nothing; go back to"
-                    f" another, and `lifecycle forget {self.volume_id} {number}`"
-                )
+                raise cut_short(self.volume_id, number)
             return file, self.evidence.revisions[number].at
         file = names.revision_file(self.name, 0, change.at)
         with self.draft() as draft:

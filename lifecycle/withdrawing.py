@@ -132,4 +132,5 @@ def require_own_name_only(opened: VolumeImages) -> None:
         raise ForeignFile(
             f"{opened.directory.path}/{opened.working}",
             "a file with a second name elsewhere (a hard link)",
+            "remove the other name, or put a copy in its place",
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from lifecycle import documents
+from lifecycle import documents, events
 from lifecycle.calling import FAILED
 from lifecycle.cli import all_pools_option, command, complete, targets_argument, volume_argument
 from lifecycle.commands import start_stop
@@ -16,8 +16,14 @@ from lifecycle.commands.start_stop import line, say
 from lifecycle.ending import Ended, Ending, end
 from lifecycle.errors import LifecycleError
 from lifecycle.session import Session, every_pool
+from lifecycle.states import RUNNING
 from lifecycle.together import Outcome
 from lifecycle.vm import VM
+
+if TYPE_CHECKING:
+    from lifecycle.change import Change
+    from lifecycle.pool import Pool
+    from lifecycle.volume import Volume
 
 _SERVICE_RESULT = "service-result"
 _NOTHING_TO_RECOVER = "nothing to recover"
@@ -79,7 +85,8 @@ def checkpoint_command(session: Session, targets: tuple[str, ...]) -> None:
 def revert_command(session: Session, volume_id: str, to: str | None) -> None:
     """Take the volume back to a revision, or to the empty image; running, throw away what was written.
 
-    Nothing is lost by it at rest: what it held becomes a revision.
+    Nothing is lost by it at rest: what it held becomes a revision. Running and with --to, it first throws away what was
+    written since the start, and says so. Refused while someone has the image open.
     """
     number = None
     if to is not None:
@@ -87,7 +94,17 @@ def revert_command(session: Session, volume_id: str, to: str | None) -> None:
             raise click.UsageError(f"--to is a revision's number or `empty`, not {to!r}.")
         number = 0 if to == "empty" else int(to)
     volume = session.volume(volume_id)
+    events.reverting.connect(_tell_what_goes_first, sender=volume.pool)
     say(session, [(volume, volume.revert(number))], single=True)
+
+
+def _tell_what_goes_first(_pool: Pool, *, volume: Volume, change: Change) -> None:
+    """Say, before it happens, that a running volume is to lose what was written on its way to a revision."""
+    if change.source in RUNNING and change.asked.get("to") is not None:
+        _tell_line(
+            f"{volume.id} is {change.source}, and no one has its image open: what was written since its start"
+            " is thrown away first"
+        )
 
 
 @command("run", short_help="Run a command with a VM's volumes started.")

@@ -141,7 +141,10 @@ def _require_not_awaited_by_another(volume: Volume, by: str) -> None:
     """Check that no other VM is saved, and wants the volume as it is; that lasts over reboots of the host."""
     _boot, _, who = (volume.tagged(together.STARTED_BY) or "").partition(" ")
     if who not in {"", by} and ending.unfinished(volume) is Ending.SUSPENDED:
-        reason = f"{who} is saved, and waits for it; if that is gone, `lifecycle stop {volume.id}`"
+        reason = (
+            f"{who} is saved, and waits for it; if that is gone, `lifecycle stop {volume.id}` keeps what it wrote,"
+            " with --discard it does not"
+        )
         raise Refused(volume.id, volume.state, Event.START, reason)
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 from disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
+from holding import by_this_process
+from listening import Listener
 
-from lifecycle import NoSuchRevision, Pool, Refused, State, Volume
+from lifecycle import Change, InUse, NoSuchRevision, Pool, Refused, State, Vetoed, Volume, events
 
 
 @pytest.fixture
@@ -122,13 +124,99 @@ def test_an_unwritten_working_image_can_be_thrown_away_too(volume: Volume) -> No
     assert volume.state is State.REVERTED
 
 
-def test_a_running_volume_is_not_taken_to_a_revision(volume: Volume) -> None:
-    volume.start()
-    with pytest.raises(Refused, match="stop it first") as refusal:
-        volume.revert(to=1)
+# ---------------------------------------------------------------- running, and to a revision
 
-    assert "revert" in refusal.value.allowed
-    assert volume.state is State.STARTED
+
+@pytest.mark.parametrize("to", [0, 1, 3])
+@pytest.mark.parametrize("written", [False, True])
+def test_a_running_volume_is_taken_to_a_revision_in_two_steps(
+    volume: Volume, listener: Listener, to: int, written: bool
+) -> None:
+    volume.start()
+    if written:
+        draw(volume, b"lost")
+    listener.take()
+    change = volume.revert(to=to)
+
+    reverted = "revert announced"
+    # all is announced before anything has happened
+    assert [name for name, *_ in listener.heard][:3] == [reverted, reverted, "revert done"]
+    assert [name for name, *_ in listener.heard][3:] == [
+        "revert reported",
+        "revert done",
+        "revert reported",
+    ]
+    first, second = (one for name, _, _, one in listener.heard if name == "revert reported")
+    source = State.DIRTY if written else State.STARTED
+    assert (first.source, first.dest, first.revision) == (source, State.REVERTED, None)
+    assert (second.source, second.dest, second.revision) == (State.REVERTED, State.REVERTED, to)
+    assert change == second
+    assert seen(volume) == CONTENT[to]
+    left = {1, 2} if to == 3 else {1, 2, 3}
+    assert {n: seen(volume, n) for n in numbers(volume)} == {n: CONTENT[n] for n in left}
+
+
+def test_the_way_back_is_there_however_few_revisions_are_kept(pool: Pool) -> None:
+    """A stop on the way there would have committed what is not wanted, and pruned what is."""
+    volume = pool.create_volume("ci-42/root", SIZE, keep="last 1")
+    cycle(volume, b"good")
+    cycle(volume, b"bad")
+    volume.start()
+    draw(volume, b"worse")
+    volume.revert(to=1)
+    assert seen(volume) == disk(b"good")
+
+
+@pytest.mark.parametrize("objected", [1, 2])
+def test_an_objection_to_either_step_leaves_all_as_it_was(volume: Volume, objected: int) -> None:
+    volume.start()
+    draw(volume, b"kept")
+    announced: list[Change] = []
+
+    def object_to(_pool: Pool, *, change: Change, **_: object) -> None:
+        announced.append(change)
+        if len(announced) == objected:
+            raise ValueError("not this one")
+
+    with (
+        events.reverting.connected_to(object_to, sender=volume.pool),
+        pytest.raises(Vetoed, match="not this one"),
+    ):
+        volume.revert(to=1)
+    assert len(announced) == objected
+    assert (volume.state, volume.current, seen_by_vm(volume)) == ("dirty", 3, disk(b"kepte"))
+
+
+def test_one_that_is_in_use_is_not_taken_anywhere(volume: Volume, listener: Listener) -> None:
+    volume.start()
+    draw(volume, b"kept")
+    listener.take()
+    with by_this_process(volume.path), pytest.raises(InUse) as refusal:
+        volume.revert(to=1)
+    # the stop that is advised may commit, and prune what is wanted
+    assert "`lifecycle pin ci-42/root 1` before that" in refusal.value.reason
+    assert not {"revert done", "revert reported"} & set(listener.take())
+    assert (volume.state, volume.current, seen_by_vm(volume)) == ("dirty", 3, disk(b"kepte"))
+
+
+@pytest.mark.parametrize("to", [4, 99, -1])
+def test_a_running_volume_stays_as_it_is_if_there_is_no_such_revision(
+    volume: Volume, to: int
+) -> None:
+    volume.start()
+    draw(volume, b"kept")
+    with pytest.raises(NoSuchRevision):
+        volume.revert(to=to)
+    assert seen_by_vm(volume) == disk(b"kepte")
+
+
+def test_a_disposable_that_runs_has_no_revision_to_go_to(pool: Pool, volume: Volume) -> None:
+    job = pool.create_volume("job/root", source=volume.id)
+    job.start()
+    draw(job, b"kept")
+    with pytest.raises(Refused, match="each start begins from its source"):
+        job.revert(to=1)
+    assert seen_by_vm(job)[:4] == b"kept"
 
 
 @pytest.mark.parametrize("to", [4, 99, -1])

@@ -98,6 +98,13 @@ class Examiner:
             if self._ends_as(seen, path[place]):
                 return place
         known, found = self.before.get(self.scene.volume), picture.get(self.scene.volume)
+        if found and found.state == State.REVERTED and found.current in found.listed:
+            # what a running revert left current is kept first, before another becomes current
+            listed = tuple(number for number in found.listed if number != found.current)
+            alike = {**picture, self.scene.volume: replace(found, listed=listed)}
+            for place, one in enumerate(path):
+                if self._same(alike, one):
+                    return place
         return 0 if known and found and _on_the_way(known, found, self.scene.dissolves) else None
 
     def _same(self, one: Picture, other: Picture) -> bool:
@@ -246,7 +253,7 @@ def _contents(disk: Disk, first: int) -> tuple[object, ...]:
 
 
 def _on_the_way(known: Disk, found: Disk, dissolves: bool) -> bool:
-    """Tell whether this is one of the two documented in-between points that no signal announces."""
+    """Tell whether this is one of the documented in-between points that no signal announces."""
     if dissolves and found.images.keys() < known.images.keys():
         # a removal takes the revisions first, and what is current last
         kept = {number: known.images[number] for number in found.images}

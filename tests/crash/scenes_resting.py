@@ -39,6 +39,13 @@ RESTING: tuple[Scene, ...] = (
         "reverted 2=b | 1=a",
     ),
     Scene(
+        "revert running to a revision",
+        then(committed, dirty),
+        on(lambda volume: volume.revert(1)),
+        "dirty 2=b | 1=a | w=w",
+        "reverted 1=a | 1=a | 2=b",
+    ),
+    Scene(
         "revert a running disposable", then(disposable, dirty), on(stop), "dirty | w=w", "reverted"
     ),
     Scene(
