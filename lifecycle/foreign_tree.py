@@ -9,16 +9,17 @@ after it are files removed that someone asked to have removed, each if it still 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator
 
-from lifecycle import copying, files, holders, loop_pool, names, opening, seals
+from lifecycle import copying, files, holders, loop_pool, names, opening, probing, seals
 from lifecycle import record as records
 from lifecycle.adoption import ON_CRASH, Found, FoundVolume, Plan, Planned
 from lifecycle.backend import Finding
 from lifecycle.config import POOL_FILE, PoolConfig
-from lifecycle.errors import ForeignFile, InvalidName, LifecycleError, NotAPool, storage
+from lifecycle.errors import ForeignFile, InvalidName, NoReflinks, NotAPool, storage
 from lifecycle.evidence import Evidence, gather
 from lifecycle.files import Directory
 from lifecycle.listing import vms_below, volumes_in
@@ -38,8 +39,8 @@ def check(path: str, *, setup_check: bool = True) -> None:
 
     Raises:
         NotAPool: it is a pool, lies in one, is no directory, or cannot be written to.
-        NoReflinks: the file system has none, and `setup_check` is not off.
-        Unsupported: the file system keeps times only coarsely.
+        NoReflinks: the file system has none, and `setup_check` is not off. Where only trying would tell, `carry_out`
+            tries.
     """
     if opening.read_pool_file(path) is not None or loop_pool.is_there(path):
         raise NotAPool(path, "is a pool already; `lifecycle list` shows what it holds")
@@ -48,12 +49,13 @@ def check(path: str, *, setup_check: bool = True) -> None:
         if os.path.lexists(os.path.join(above, POOL_FILE)):
             raise NotAPool(path, f"lies in the pool {above}, whose volumes its images are already")
         above = os.path.dirname(above)
-    try:
-        opening.backend_of(path, PoolConfig(setup_check=setup_check)).set_up()
-    except OSError as error:
-        if isinstance(error, LifecycleError):
-            raise
-        raise NotAPool(path, f"cannot be made a pool: {error.strerror}") from error
+    with Directory.open(path) as directory:
+        if setup_check and probing.shares_blocks(directory) is False:
+            raise NoReflinks(path)
+    if not os.access(path, os.W_OK, effective_ids=True):
+        is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        code = errno.EROFS if is_read_only else errno.EACCES
+        raise NotAPool(path, f"cannot be made a pool: {os.strerror(code)}")
 
 
 def find(path: str) -> Found:

@@ -204,10 +204,7 @@ class ReflinkTelling:
         """Return what the file system has room for."""
         found = os.statvfs(self.root)
         with Directory.open(self.root) as root:
-            try:
-                reflinks: bool | None = probing.has_reflinks(root)
-            except OSError:
-                reflinks = None
+            reflinks = probing.shares_blocks(root)
         size = found.f_blocks * found.f_frsize
         return Capacity(size, size - found.f_bfree * found.f_frsize, reflinks)
 

@@ -305,7 +305,7 @@ def test_a_read_only_pool_can_be_looked_at(call: Call, read_only: Pool, tmp_path
         call(*words.split())
     call("export", "ci/root", str(tmp_path / "out"), "--revision", "1")
     assert (tmp_path / "out").read_bytes() == disk(b"one", size=SIZE)
-    assert call("pool", "--json").document["reflinks"] is None
+    assert call("pool", "--json").document["reflinks"] is True
     assert "each start copies the whole image" not in call("pool").out
 
 

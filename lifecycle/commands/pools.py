@@ -14,7 +14,7 @@ from lifecycle.sizes import format_size
 _REFLINKS = {
     True: "yes",
     False: "no: each start copies the whole image",
-    None: "unknown: the pool cannot be written to now",
+    None: "not known without writing; the first start tells",
 }
 
 
