@@ -7,6 +7,8 @@ another image is told at a glance, though that had the same number, as one put b
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import stat
 
@@ -15,6 +17,8 @@ from lifecycle.files import Directory, set_mode, temporary_name
 from lifecycle.names import Kind
 from lifecycle.seals import Origin
 from lifecycle.volume_images import VolumeImages
+
+log = logging.getLogger("lifecycle.backend")
 
 READY = ".ready"
 """The directory, within a VM's, of the images that wait for disposables."""
@@ -81,7 +85,7 @@ def claim_ready(
         working: the name that the image is to get in the end.
 
     Returns:
-        the temporary name; None if none waits.
+        the temporary name; None if none waits, or none can be moved from there to here.
     """
     try:
         waiting = there.child(READY)
@@ -94,6 +98,18 @@ def claim_ready(
                 waiting.move(file, here, claimed)
             except FileNotFoundError:
                 continue  # another disposable was quicker
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                # two subvolumes, projects or mounts: only a clone goes from one to the other
+                log.info(
+                    "%s/%s cannot be moved into %s: %s",
+                    waiting.path,
+                    file,
+                    here.path,
+                    error.strerror,
+                )
+                return None
             return claimed
     return None
 

@@ -17,7 +17,7 @@ from lifecycle import ahead_files, copying, extents, files, volume_files
 from lifecycle.ahead_files import READY
 from lifecycle.config import Precache
 from lifecycle.errors import NoSuchVolume
-from lifecycle.files import Draft
+from lifecycle.files import Directory, Draft
 from lifecycle.names import Kind
 
 if TYPE_CHECKING:
@@ -98,10 +98,21 @@ def _make_one(backend: ReflinkBackend, volume_id: str, origin: int) -> bool:
         if where is None or not _is_current(opened, origin):
             return False
         with contextlib.ExitStack() as making:
-            draft = making.enter_context(opened.draft())
+            # made where it gets its name: that may be another subvolume, project or mount
+            home = opened.directory
+            if where == READY:
+                home = making.enter_context(_ready_directory(backend, volume_id))
+            draft = making.enter_context(home.draft(opened.current))
             if not _fill(backend, opened, origin, draft, where):
                 return False
             return _publish(backend, volume_id, origin, draft, where, making)
+
+
+def _ready_directory(backend: ReflinkBackend, volume_id: str) -> Directory:
+    """Return the directory of what waits for disposables, made if it is not there."""
+    vm = volume_id.rpartition("/")[0]
+    with backend.lock(vm), backend.existing(vm, volume_id) as directory:
+        return directory.child(READY, create=True)
 
 
 def _fill(
@@ -143,8 +154,7 @@ def _publish(
         if not _is_current(opened, origin) or _missing(backend, opened) != where:
             return False
         if where == READY:
-            with opened.directory.child(READY, create=True) as directory:
-                draft.give_name(ahead_files.new_ready_name(opened.name), directory)
+            draft.give_name(ahead_files.new_ready_name(opened.name))
         else:
             opened.directory.remove(opened.name + Kind.PRECACHE)  # a stale one
             draft.give_name(opened.name + Kind.PRECACHE)

@@ -27,6 +27,7 @@ from lifecycle import (
     ahead_files,
     copying,
     events,
+    extents,
     files,
     holders,
     listing,
@@ -335,7 +336,7 @@ class ReflinkBackend(ReflinkCloning):
             origin = opened.open_working()
             try:
                 with opened.draft() as draft:
-                    if not files.reflink(origin, draft.fd):
+                    if extents.share_whole(origin, draft.fd) is not None:
                         self.copy_unused(pool, origin, draft, volume.id)
                     opened.seal(draft.fd, number, change.at)
                     draft.publish(names.revision_file(opened.name, number, change.at))
@@ -373,11 +374,13 @@ class ReflinkBackend(ReflinkCloning):
         content: int = change.asked["content"]
         name = change.asked["name"]
         with self._acting(volume.id) as opened, opened.draft() as draft:
-            if files.reflink(content, draft.fd):
+            # where the VM's directory makes its images NOCOW, that is wanted
+            objection = extents.share_whole(content, draft.fd, clear_nocow=False)
+            if objection is None:
                 log.info("reflinked %r to %r", name, volume.id)
             else:
                 copying.copy(content, draft.fd, pool.progress(f"import {volume.id}"))
-                log.info("copied %r to %r", name, volume.id)
+                log.info("copied %r to %r: %s", name, volume.id, objection)
             if change.asked.get("verify"):
                 self.require_same(pool, content, draft, volume.id, name)
             length = os.fstat(draft.fd).st_size

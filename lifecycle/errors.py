@@ -233,7 +233,8 @@ class NoReflinks(LifecycleError):
         super().__init__(
             f"{path}: this file system has no reflinks, so every start would copy the whole image."
             " Use a directory on XFS or btrfs; or `lifecycle init --loop SIZE` to embed an XFS here;"
-            " or `--no-setup-check` to accept sparse copies."
+            " or `--no-setup-check` (of a pool that is there: `setup_check = false` in its pool.toml) to"
+            " accept sparse copies."
         )
 
 

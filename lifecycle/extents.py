@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Callable
 
-from lifecycle import copying, files
+from lifecycle import copying, files, inode_flags
 
 _CLONE_RANGE = struct.Struct("=qQQQ")
 """`struct file_clone_range` of linux/fs.h: source, its offset, length, the target's offset."""
@@ -44,6 +44,30 @@ def are_more_than(fd: int, limit: int) -> bool:
     return mapped > limit
 
 
+def share_whole(source: int, target: int, *, clear_nocow: bool = True) -> str | None:
+    """Let an empty target share all of the source's blocks; return None, or why these two cannot.
+
+    On btrfs a target that is not NOCOW as its source is made so first.
+
+    Args:
+        source: a file.
+        target: an empty file.
+        clear_nocow: whether a target that is NOCOW, by its directory, may become one that is not.
+
+    Raises:
+        OSError: it can be done and failed.
+    """
+    if files.reflink(source, target):
+        return None
+    if inode_flags.make_alike(source, target, clear=clear_nocow) and files.reflink(source, target):
+        return None
+    if os.fstat(source).st_dev != os.fstat(target).st_dev:
+        return "they lie on different file systems"
+    if inode_flags.is_nocow(source) is not inode_flags.is_nocow(target):
+        return "one of them is NOCOW (chattr +C) and the other is not"
+    return "the file system shares no blocks between them"
+
+
 def share(source: int, target: int, is_wanted: Callable[[], bool]) -> bool | None:
     """Let an empty target share all of the source's blocks, stretch by stretch.
 
@@ -58,6 +82,7 @@ def share(source: int, target: int, is_wanted: Callable[[], bool]) -> bool | Non
     Raises:
         OSError: it can be done and failed.
     """
+    inode_flags.make_alike(source, target)
     size = os.fstat(source).st_size
     files.truncate(target, size)
     for start, end in copying.extents(source, size):

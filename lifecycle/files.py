@@ -18,13 +18,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from lifecycle import inode_flags
 from lifecycle.errors import ForeignFile
 
 log = logging.getLogger("lifecycle.files")
@@ -186,13 +188,30 @@ class Directory:
         Raises:
             FileExistsError: the name is taken.
         """
-        os.link(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
+        link = functools.partial(os.link, follow_symlinks=False)
+        self._within(link, old, new)
         log.info("linked %r to %r", self._at(old), self._at(new))
 
     def rename(self, old: str, new: str) -> None:
         """Rename a file, over what bears the new name."""
-        os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        self._within(os.rename, old, new)
         log.info("renamed %r to %r", self._at(old), self._at(new))
+
+    def _within(self, call: Callable[..., None], old: str, new: str) -> None:
+        """Link or rename within this directory, which fails between projects if the file is not of the directory's."""
+        try:
+            call(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            if error.errno != errno.EXDEV or not self._joins_project(old):
+                raise
+            call(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def _joins_project(self, name: str) -> bool:
+        fd = self.open_file(name)
+        try:
+            return inode_flags.join_project(fd, self.fd)
+        finally:
+            os.close(fd)
 
     def move(self, old: str, other: Directory, new: str) -> None:
         """Rename a file into another directory of the same file system."""
@@ -294,12 +313,13 @@ class Draft:
 
     Attributes:
         fd: the descriptor, open for reading and writing.
+        directory: where it is meant to get its name.
     """
 
-    __slots__ = ("_directory", "_staged", "_temporary", "fd")
+    __slots__ = ("_staged", "_temporary", "directory", "fd")
 
     def __init__(self, directory: Directory, fd: int, temporary: str | None) -> None:
-        self._directory = directory
+        self.directory = directory
         self._temporary = temporary
         self._staged = False
         self.fd = fd
@@ -319,7 +339,7 @@ class Draft:
         """Let it go; without a name it vanishes."""
         os.close(self.fd)
         if self._temporary is not None:
-            self._directory.remove(self._temporary)
+            self.directory.remove(self._temporary)
 
     def publish(self, name: str) -> None:
         """Make the content durable, then give it the name. `Directory.sync` makes the name durable.
@@ -336,7 +356,7 @@ class Draft:
             sync_content(self.fd)
             self.stage(name)
         if self._temporary is not None:
-            self._directory.rename(self._temporary, name)
+            self.directory.rename(self._temporary, name)
             self._temporary = None
 
     def stage(self, name: str) -> None:
@@ -347,27 +367,22 @@ class Draft:
             self._temporary = temporary
         self._staged = True
 
-    def give_name(self, name: str, elsewhere: Directory | None = None) -> None:
+    def give_name(self, name: str) -> None:
         """Give it a name; the content must be durable by now, or the name one that a crash may leave behind.
-
-        Args:
-            name: the name.
-            elsewhere: the directory that it is in, if not the draft's own.
 
         Raises:
             FileExistsError: the name is taken.
         """
         source = self._temporary or f"/proc/self/fd/{self.fd}"
-        directory = elsewhere or self._directory
         # with a directory's descriptor Python calls linkat(), which can follow the link in /proc
         os.link(
             source,
             name,
-            src_dir_fd=self._directory.fd,
-            dst_dir_fd=directory.fd,
+            src_dir_fd=self.directory.fd,
+            dst_dir_fd=self.directory.fd,
             follow_symlinks=self._temporary is None,
         )
-        log.info("linked a new file to %r", f"{directory.path}/{name}")
+        log.info("linked a new file to %r", f"{self.directory.path}/{name}")
 
 
 # ---------------------------------------------------------------- content

@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from lifecycle import ahead_files, copying, files, holders, names
+from lifecycle import ahead_files, copying, extents, files, holders, names, probing
 from lifecycle.config import VolumeConfig
 from lifecycle.errors import NoReflinks, NoSuchVolume, NotTheSame, Unsupported
 from lifecycle.files import Draft
@@ -93,14 +93,26 @@ class ReflinkCloning(ReflinkTelling):
         return draft
 
     def clone(self, pool: Pool, origin: int, draft: Draft, what: str) -> None:
-        """Let the draft share the origin's blocks; where that cannot be and was accepted, copy."""
-        if files.reflink(origin, draft.fd):
+        """Let the draft share the origin's blocks; where only these two cannot, or that was accepted, copy.
+
+        Raises:
+            NoReflinks: there are none where the draft is, and that was not accepted.
+        """
+        objection = extents.share_whole(origin, draft.fd)
+        if objection is None:
             log.info("reflinked the current image of %r", what)
             return
         if self.config.setup_check:
-            raise NoReflinks(self.root)
+            if not probing.has_reflinks(draft.directory):
+                raise NoReflinks(draft.directory.path)
+            log.warning(
+                "%s is copied in full into %s, as the two share no blocks: %s",
+                os.readlink(f"/proc/self/fd/{origin}"),
+                draft.directory.path,
+                objection,
+            )
         copying.copy(origin, draft.fd, pool.progress(f"copy {what}"))
-        log.info("copied the current image of %r, as this file system has no reflinks", what)
+        log.info("copied the current image of %r", what)
 
     def require_same(
         self, pool: Pool, content: int, draft: Draft, volume_id: str, name: str
