@@ -14,7 +14,17 @@ import logging
 import os
 from collections.abc import Iterator
 
-from lifecycle import copying, files, holders, loop_pool, names, opening, probing, seals
+from lifecycle import (
+    copying,
+    files,
+    holders,
+    known_pools,
+    loop_pool,
+    names,
+    opening,
+    probing,
+    seals,
+)
 from lifecycle import record as records
 from lifecycle.adoption import ON_CRASH, Found, FoundVolume, Plan, Planned
 from lifecycle.backend import Finding
@@ -44,6 +54,9 @@ def check(path: str, *, setup_check: bool = True) -> None:
     """
     if opening.read_pool_file(path) is not None or loop_pool.is_there(path):
         raise NotAPool(path, "is a pool already; `lifecycle list` shows what it holds")
+    missing = known_pools.missing_at(path)
+    if missing is not None:
+        raise NotAPool(path, missing)
     above = os.path.dirname(os.path.realpath(path))
     while above != os.path.dirname(above):
         if os.path.lexists(os.path.join(above, POOL_FILE)):

@@ -9,6 +9,7 @@ work on; the directory is the administrator's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -27,6 +28,10 @@ log = logging.getLogger("lifecycle.known_pools")
 _DIRECTORY = "pools.d"
 _ENDING = ".toml"
 _MAX_BYTES = 1 << 16
+_SIGNS = ("pool.toml", "pool.xfs")
+"""What is in a directory that is a pool, or an embedded one that any command mounts."""
+_LOST = "lost+found"
+FSTAB = "/etc/fstab"
 
 
 class KnownPool(NamedTuple):
@@ -66,6 +71,54 @@ def name_of(path: str) -> str | None:
     """Return the name that the pool in this directory is known by; None if it is not."""
     real = os.path.realpath(path)
     return next((one.name for one in known() if os.path.realpath(one.path) == real), None)
+
+
+def missing_at(path: str) -> str | None:
+    """Say which known pool should be in this directory, or around it, and is not; None if none should.
+
+    Whoever makes a pool there makes an empty one below the mount point of that one. A tree without its pool.toml is
+    there, though it is no pool.
+    """
+    from lifecycle.nesting import is_within  # noqa: PLC0415 - not needed by a start
+
+    real = os.path.realpath(path)
+    try:
+        around = [one for one in known() if is_within(real, os.path.realpath(one.path))]
+    except OSError:
+        return None
+    for one in around:
+        if not _is_there(one.path):
+            file = f"{config_directory()}/{_DIRECTORY}/{one.name}{_ENDING}"
+            where = "here" if os.path.realpath(one.path) == real else f"at {one.path}"
+            return (
+                f"the pool {one.name}, which this machine knows, should be {where} and is not: its file system is"
+                f" not mounted, or it is gone; {_how_to_mount(one.path)}, or, if it is gone for good, remove {file}"
+            )
+    return None
+
+
+def _is_there(path: str) -> bool:
+    if any(os.path.lexists(f"{path}/{file}") for file in _SIGNS):
+        return True
+    try:
+        with os.scandir(path) as found:
+            return any(one.is_dir(follow_symlinks=False) and one.name != _LOST for one in found)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # something is, and whoever opens it is told what is wrong
+
+
+def _how_to_mount(path: str) -> str:
+    """Say how what a path lies on is mounted, as far as /etc/fstab knows (fstab(5))."""
+    from lifecycle.nesting import is_within, plain  # noqa: PLC0415 - not needed by a start
+
+    real, points = os.path.realpath(path), []
+    with contextlib.suppress(OSError), open(FSTAB, encoding="utf-8", errors="replace") as fstab:
+        lines = [line.split() for line in fstab if not line.lstrip().startswith("#")]
+        points = [plain(fields[1]) for fields in lines if len(fields) > 1]
+    candidates = [one for one in points if is_within(real, one) and not os.path.ismount(one)]
+    return f"`mount {max(candidates, key=len)}`" if candidates else "mount that first"
 
 
 def enter(path: str | os.PathLike[str], name: str | None = None) -> KnownPool:

@@ -36,6 +36,16 @@ def all_of_them() -> Iterator[tuple[str, Identity]]:
             continue  # it was detached, or its file removed, meanwhile
 
 
+def backing_file(device: int) -> str | None:
+    """Return the path of the file that a file system's device (`st_dev`) is made of, if it is a loop device."""
+    where = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/loop/backing_file"
+    try:
+        with open(where, encoding="utf-8", errors="surrogateescape") as name:
+            return name.read().removesuffix("\n")
+    except OSError:
+        return None
+
+
 def tell(device: str) -> None:
     """Let a loop device see that its file has another size."""
     fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)

@@ -7,6 +7,7 @@ the pool mounts it again. Space that the pool frees is given back to the file sy
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ import subprocess
 from lifecycle import files, holders
 from lifecycle.errors import InvalidSize, NotAPool, Unsupported
 from lifecycle.files import Directory
+
+log = logging.getLogger("lifecycle.loop_pool")
 
 IMAGE = "pool.xfs"
 MIN_SIZE = 300 * 1024 * 1024
@@ -40,6 +43,7 @@ def create(path: str, size: int) -> None:
             raise NotAPool(
                 path, "must be empty to become an embedded pool, which would hide what is in it"
             )
+        _warn_of_little_room(path, size)
         try:
             with directory.draft(IMAGE) as draft:
                 files.truncate(draft.fd, size)
@@ -92,6 +96,41 @@ def _is_covered(directory: Directory) -> bool:
     return not os.path.samestat(os.stat(directory.path), os.fstat(directory.fd))
 
 
+def room_below(path: str, backing: str) -> int | None:
+    """Return the bytes that the file system can still give on which a pool's file lies; None if it cannot be asked.
+
+    Args:
+        path: the directory over which that file is mounted.
+        backing: the file. If it is the pool's own, the mount hides it, and with it maybe all of that file system.
+    """
+    if os.path.exists(backing):
+        below = os.statvfs(backing)
+        return below.f_bavail * below.f_frsize
+    # so it is asked where that is not mounted: in a mount namespace of its own
+    ask = 'umount --lazy -- "$1" && exec stat --file-system --format="%a %S" -- "$1"'
+    try:
+        said = _run("unshare", "--mount", "sh", "-c", ask, "sh", os.path.realpath(path))
+        blocks, size = said.split()
+    except (Unsupported, OSError, ValueError):
+        return None
+    return int(blocks) * int(size)
+
+
+def _warn_of_little_room(path: str, size: int) -> None:
+    from lifecycle.sizes import format_size  # noqa: PLC0415 - only here
+
+    below = os.statvfs(path)
+    free = below.f_bavail * below.f_frsize
+    if size > free:
+        log.warning(
+            "%s: the disk below has %s free, less than the %s of the pool. Its file is sparse and takes only what is"
+            " written, but cannot be filled; `reserve` in pool.toml refuses starts in time",
+            path,
+            format_size(free),
+            format_size(size),
+        )
+
+
 def _mount(path: str, image: str) -> None:
     _run("mount", "-t", "xfs", "-o", "loop,discard", image, path)
 
@@ -107,10 +146,11 @@ def _require_tools() -> None:
 _PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": _PATH}
     )
     if done.returncode != 0:
         said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
         raise Unsupported(f"{command[0]} failed: {said}")
+    return done.stdout

@@ -238,10 +238,10 @@ def _read_mount(line: str) -> _Mount:
     # 36 35 98:0 /root /point rw,noatime master:1 - ext3 /dev/root rw (proc(5))
     before, _, after = line.partition(" - ")
     number, parent, device, root, point, *_rest = before.split(" ")
-    return _Mount(number, parent, device, *map(_plain, (root, point, after.split(" ")[1])))
+    return _Mount(number, parent, device, *map(plain, (root, point, after.split(" ")[1])))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Undo the kernel's writing of spaces and the like as `\\040`."""
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), text)
 

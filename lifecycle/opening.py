@@ -66,6 +66,13 @@ def make_directory(path: str) -> bool:
     Raises:
         NotAPool: it is a pool already, is no directory, or cannot be made.
     """
+    if os.path.isdir(path):
+        _require_no_pool(path)
+    from lifecycle import known_pools  # noqa: PLC0415 - seldom needed
+
+    missing = known_pools.missing_at(path)
+    if missing is not None:
+        raise NotAPool(path, missing)
     is_new = False
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -78,11 +85,29 @@ def make_directory(path: str) -> bool:
         raise NotAPool(path, "is not a directory") from error
     except OSError as error:
         raise NotAPool(path, f"cannot be made a pool: {error.strerror}") from error
+    return is_new
+
+
+def _require_no_pool(path: str) -> None:
     from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
 
-    if read_pool_file(path) is not None or loop_pool.is_there(path):
+    if read_pool_file(path) is not None:
         raise NotAPool(path, "is a pool already; open it, or remove its pool.toml to start anew")
-    return is_new
+    if loop_pool.is_there(path):
+        raise NotAPool(path, f"is a pool already, in {loop_pool.IMAGE}; any command mounts it")
+
+
+def not_a_pool(path: str, otherwise: str) -> NotAPool:
+    """Return the error for a directory where there is no pool: which one should be there, or else what to do."""
+    from lifecycle import known_pools  # noqa: PLC0415 - seldom needed
+
+    missing = known_pools.missing_at(path)
+    if missing is None and (name := known_pools.name_of(path)) is not None:
+        missing = (
+            f"is the pool {name} without its pool.toml; put that back, or `lifecycle init` makes one"
+            " (say --keep, if it is not to keep what is usual)"
+        )
+    return NotAPool(path, missing or otherwise)
 
 
 def read_pool_file(path: str) -> bytes | None:
@@ -92,7 +117,7 @@ def read_pool_file(path: str) -> bytes | None:
             return directory.read(settings.POOL_FILE, _MAX_POOL_FILE)
     except FileNotFoundError:
         if not os.path.isdir(path):
-            raise NotAPool(
+            raise not_a_pool(
                 path, "there is no such directory; `lifecycle init` makes a pool"
             ) from None
         return None

@@ -16,7 +16,6 @@ from lifecycle.errors import (
     InvalidName,
     LifecycleError,
     NoSuchVolume,
-    NotAPool,
     Refused,
     storage,
 )
@@ -125,7 +124,7 @@ class Pool:
             loop_pool.mount_again(where)
             content = opening.read_pool_file(where)
         if content is None:
-            raise NotAPool(
+            raise opening.not_a_pool(
                 where, "is not a pool: it has no pool.toml; `lifecycle init` makes it one"
             )
         config = settings.read_pool(f"{where}/{settings.POOL_FILE}", content)

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
-from lifecycle import holders, listing, names, probing, tags, withdrawing
+from lifecycle import holders, listing, loop_devices, names, probing, tags, withdrawing
 from lifecycle.backend import Capacity, Finding, Surveyed, View
 from lifecycle.change import Revision
 from lifecycle.config import PoolConfig
@@ -210,9 +210,16 @@ class ReflinkTelling:
 
     @_told
     def room(self) -> tuple[int, int]:
-        """Return the bytes free for a user, and the bytes in all."""
+        """Return the bytes free for a user, as far as the file system below can give them, and the bytes in all."""
         found = os.statvfs(self.root)
-        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        free = found.f_bavail * found.f_frsize
+        backing = loop_devices.backing_file(os.stat(self.root).st_dev)
+        if backing is not None:
+            from lifecycle import loop_pool  # noqa: PLC0415 - slow to load, and seldom needed
+
+            below = loop_pool.room_below(self.root, backing)
+            free = free if below is None else min(free, below)
+        return free, found.f_blocks * found.f_frsize
 
     def verify(self, vm: str | None = None) -> Iterator[Finding]:
         """Yield what is wrong or strange."""
