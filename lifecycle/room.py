@@ -56,13 +56,15 @@ def make(pool: Pool) -> list[tuple[str, int]]:
     Does so only if the pool's `prune_for_reserve` says so, and never removes what retention may not touch: pinned,
     current and needed revisions, and those from the future. No lock is held when this is called.
     """
-    if not pool.config.prune_for_reserve or not missing(pool):
+    if not pool.config.prune_for_reserve or not (lacking := missing(pool)):
         return []
     from lifecycle import retention  # noqa: PLC0415 - seldom needed
 
     removed: list[tuple[str, int]] = []
+    used = pool.capacity().usage
+    enough = None if used is None else used - lacking
     for volume, number in _removable(pool):
-        if not _is_missing_still(pool, after_removal=bool(removed)):
+        if not _is_missing_still(pool, enough, after_removal=bool(removed)):
             break
         try:
             retention.remove_one(volume, number, reason="reserve")
@@ -73,16 +75,29 @@ def make(pool: Pool) -> list[tuple[str, int]]:
     return removed
 
 
-def _is_missing_still(pool: Pool, *, after_removal: bool) -> bool:
+def _is_missing_still(pool: Pool, enough: int | None, *, after_removal: bool) -> bool:
     """Tell whether the pool lacks room, giving the file system a moment to free what was just removed.
 
-    XFS frees a file's blocks in the background, some milliseconds after its last name is gone.
+    XFS frees a file's blocks in the background, some milliseconds after its last name is gone. What an embedded pool
+    frees comes back to the disk below later still; no more is removed than that disk lacked.
+
+    Args:
+        pool: the pool.
+        enough: bytes used in the pool from which on enough was removed; None if not known.
+        after_removal: whether something was removed.
     """
     for _pause in range(_PAUSES if after_removal else 0):
-        if not missing(pool):
+        if _has_room(pool, enough):
             return False
         time.sleep(_PAUSE_SECONDS)
-    return missing(pool) > 0
+    return not _has_room(pool, enough)
+
+
+def _has_room(pool: Pool, enough: int | None) -> bool:
+    if not missing(pool):
+        return True
+    used = pool.capacity().usage
+    return used is not None and enough is not None and used <= enough
 
 
 def _removable(pool: Pool) -> list[tuple[Volume, int]]:

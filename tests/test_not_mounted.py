@@ -219,6 +219,26 @@ def test_the_reserve_of_an_embedded_pool_is_what_the_disk_below_can_give(
         run("umount", str(place / name))
 
 
+def test_no_more_is_pruned_for_the_reserve_than_the_disk_below_lacks(
+    disk_of_its_own: Callable[[], Path],
+) -> None:
+    """What is freed within comes back below only after a while, and must not be waited for by removing more."""
+    place = disk_of_its_own()
+    pool = Pool.create(place / "vms", loop="2G", keep="all")
+    settings = Path(pool.path, "pool.toml")
+    settings.write_text(settings.read_text() + 'reserve = "100M"\nprune_for_reserve = true\n')
+    pool = Pool.open(pool.path)
+    volume = pool.create_volume("ci/root", 8 * MIB)
+    for mark in range(1, 7):
+        cycle(volume, bytes([mark]) * (8 * MIB))
+    with pytest.MonkeyPatch.context() as slow:
+        slow.setattr(loop_pool, "room_below", lambda *_words: 95 * MIB)  # nothing comes back
+        with pytest.raises(Refused, match="lacks"):
+            volume.start()
+    assert len(volume.revisions) >= 4  # of five, one is enough
+    run("umount", pool.path)
+
+
 def test_what_cannot_be_asked_below_is_left_out(
     disk_of_its_own: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
