@@ -92,7 +92,7 @@ def _require_no_pool(path: str) -> None:
     from lifecycle import loop_pool  # noqa: PLC0415 - seldom needed
 
     if read_pool_file(path) is not None:
-        raise NotAPool(path, "is a pool already; open it, or remove its pool.toml to start anew")
+        raise NotAPool(path, f"is a pool already; its settings are in its {settings.POOL_FILE}")
     if loop_pool.is_there(path):
         raise NotAPool(path, f"is a pool already, in {loop_pool.IMAGE}; any command mounts it")
 

@@ -8,7 +8,7 @@ wait for the disk together (flushing.py), so many cost hardly more than one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -31,13 +31,19 @@ STARTED_BY = "started_by"
 """The tag on a working image that says who started the volume, and in which boot of the host."""
 
 
-def start(volumes: Iterable[Volume], *, by: str | None = None) -> Outcome:
+def start(
+    volumes: Iterable[Volume],
+    *,
+    by: str | None = None,
+    then: Callable[[Outcome], None] | None = None,
+) -> Outcome:
     """Start all of these volumes, or none; durable when this returns.
 
     Args:
         volumes: of any pools.
         by: who starts them, for hosts that tell the start of a VM from its end only by its name. What another one has
             started since the host's boot, and not stopped, is refused even while no one has the image open yet.
+        then: called with what was started while no one else can stop it yet; if it raises, none has started.
 
     Raises:
         Refused, InUse, Vetoed, StorageFailed: one of them could not start; none has.
@@ -59,6 +65,8 @@ def start(volumes: Iterable[Volume], *, by: str | None = None) -> Outcome:
                 for volume in wanted:
                     claim(volume, by)
                     _require_claimed(volume, by)
+            if then is not None:
+                then(outcome_of(transitions))
         except BaseException:
             _take_back([one for one in transitions if one.has_acted])
             raise

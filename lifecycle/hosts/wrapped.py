@@ -8,15 +8,17 @@ the command has opened them; and from the start to the end no one else can stop 
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
+from lifecycle import together
 from lifecycle.ending import Ended, Ending, end, finish
-from lifecycle.errors import Holder, LifecycleError, Refused
+from lifecycle.errors import Holder, LifecycleError, NoSuchVolume, Refused
 from lifecycle.hosts import processes
 from lifecycle.together import Outcome
 from lifecycle.vm import VM
@@ -68,14 +70,15 @@ def run(
         LifecycleError: the volumes could not be started, and the command was not run.
     """
     _require_free(vm, qmp)
+    volumes = vm.volumes
+    if not volumes:
+        raise NoSuchVolume(vm.name, vm.pool.path)
+    for one in finish(volumes):
+        if one.error is not None:
+            raise one.error
     with ExitStack() as held:
-        with vm.pool.locked(vm.name):
-            for one in finish(vm.volumes):
-                if one.error is not None:
-                    raise one.error
-            started = vm.start()
-            paths = {volume.name: volume.path for volume, _change in started}
-            _hold_open(paths.values(), held)
+        started = together.start(volumes, then=functools.partial(_hold_open, held))
+        paths = {volume.name: volume.path for volume, _change in started}
         filled = [fill_in(word, paths) for word in words]
         ending = Ending.FAILED  # until the command has run
         with processes.signals_held() as unheld:
@@ -193,10 +196,10 @@ def _require_free(vm: VM, qmp: str | None) -> None:
         )
 
 
-def _hold_open(paths: Iterable[str], held: ExitStack) -> None:
-    for path in paths:
+def _hold_open(held: ExitStack, started: Outcome) -> None:
+    for volume, _change in started:
         with suppress(OSError):  # it need not be a file of ours to open, only the command's
-            held.callback(os.close, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            held.callback(os.close, os.open(volume.path, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _end(vm: VM, started: Outcome, ending: Ending, held: ExitStack) -> list[Ended]:
