@@ -62,9 +62,10 @@ def start(
         try:
             _do(transitions)
             if by is not None:
-                for volume in wanted:
-                    claim(volume, by)
-                    _require_claimed(volume, by)
+                for transition in transitions:
+                    claim(transition.volume, by)
+                    if not transition.facts.read_only:  # of whose runs nothing is noted
+                        _require_claimed(transition.volume, by)
             if then is not None:
                 then(outcome_of(transitions))
         except BaseException:
