@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lifecycle import ahead_files, copying, extents, files, volume_files
 from lifecycle.ahead_files import READY
 from lifecycle.config import Precache
+from lifecycle.doubt import Image
 from lifecycle.errors import NoSuchVolume
 from lifecycle.files import Directory, Draft
 from lifecycle.names import Kind
@@ -124,7 +125,12 @@ def _fill(
         """A start that came meanwhile has made its own."""
         return where == READY or opened.directory.stat(opened.working) is None
 
-    shared = extents.share(origin, draft.fd, is_wanted)
+    try:
+        shared = extents.share(origin, draft.fd, is_wanted)
+    except OSError:
+        # if it was that, and not the draft
+        Image(origin, f"{opened.directory.path}/{opened.current}").sync()
+        raise
     if shared is False and not backend.config.setup_check:
         copying.copy(origin, draft.fd)
     elif not shared:

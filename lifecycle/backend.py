@@ -53,6 +53,7 @@ class View(NamedTuple):
         moved: whether the working image is the only one: a volume without snapshots runs.
         differs: whether there is a working image that differs from what it was made from.
         damage: what is wrong with it, in the state `damaged`.
+        in_doubt: whether it is so since a flush of its working image failed, which is there: it can be discarded.
         way_back: the number to revert to from damage, if none is given.
         readable: whether what is written down about it is not of a newer version.
         read_only: whether nothing of it is ever written, the pool's directory included. VMs share its image then,
@@ -72,6 +73,7 @@ class View(NamedTuple):
     moved: bool = False
     differs: bool = False
     damage: str | None = None
+    in_doubt: bool = False
     way_back: int = 0
     readable: bool = True
     read_only: bool = False
@@ -329,7 +331,9 @@ class Backend(Protocol):
         """Make a revision `change.revision` from the working image, in use or not."""
 
     def revert(self, pool: Pool, *, volume: Volume, change: Change) -> None:
-        """Drop the working image; at rest, make revision `change.revision` current, what was current a revision."""
+        """Drop the working image, if it runs or `change.asked["discard"]`; else make revision `change.revision`
+        current, and what was current a revision.
+        """
 
     def resize(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Give the volume `change.asked["size"]` bytes; at rest, as number `change.revision`, if one is given."""

@@ -40,6 +40,7 @@ from lifecycle import config as settings
 from lifecycle.backend import View
 from lifecycle.change import Change
 from lifecycle.config import PoolConfig, VolumeConfig
+from lifecycle.doubt import Image
 from lifecycle.errors import (
     InvalidSize,
     Locked,
@@ -336,8 +337,10 @@ class ReflinkBackend(ReflinkCloning):
             origin = opened.open_working()
             try:
                 with opened.draft() as draft:
-                    if extents.share_whole(origin, draft.fd) is not None:
+                    image = Image(origin, self.path(volume.id))
+                    if image.share_with(draft.fd) is not None:
                         self.copy_unused(pool, origin, draft, volume.id)
+                    image.sync()  # what failed earlier, in the background, it alone tells
                     opened.seal(draft.fd, number, change.at)
                     draft.publish(names.revision_file(opened.name, number, change.at))
             finally:
@@ -347,7 +350,7 @@ class ReflinkBackend(ReflinkCloning):
     def revert(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
         """Drop the working image; or make an earlier revision current, keeping what is current as one."""
         with self._acting(volume.id) as opened:
-            if change.source in RUNNING:
+            if change.source in RUNNING or change.asked.get("discard"):
                 with withdrawn(opened, change) as working:
                     yield []
                     yield from opened.throw_away(working)
@@ -374,8 +377,9 @@ class ReflinkBackend(ReflinkCloning):
         content: int = change.asked["content"]
         name = change.asked["name"]
         with self._acting(volume.id) as opened, opened.draft() as draft:
+            origin = Image(content, name, own=change.asked.get("own", False))
             # where the VM's directory makes its images NOCOW, that is wanted
-            objection = extents.share_whole(content, draft.fd, clear_nocow=False)
+            objection = origin.share_with(draft.fd, clear_nocow=False)
             if objection is None:
                 log.info("reflinked %r to %r", name, volume.id)
             else:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle import copying, files, names
 from lifecycle.config import POOL_FILE
 from lifecycle.copying import Progress
+from lifecycle.doubt import Image
 from lifecycle.errors import InvalidSize, LifecycleError, NotContent, NotTheSame, storage
 from lifecycle.files import Directory
 from lifecycle.sizes import round_up
@@ -144,7 +145,7 @@ class Content:
             if not replace and directory.stat(name) is not None:
                 raise FileExistsError(errno.EEXIST, "there is such a file already", path)
             with directory.draft(name) as draft:
-                if not files.reflink(self.fd, draft.fd):
+                if not Image(self.fd, self.name, own=is_image(self.fd)).reflink_to(draft.fd):
                     copying.copy(self.fd, draft.fd, progress)
                 if replace:
                     draft.replace(name)
@@ -249,8 +250,11 @@ def _as_raw(
 
 def _is_a_disk(fd: int) -> bool:
     """Tell whether a VM may have written this: a block device, or an image file of a pool."""
-    if stat.S_ISBLK(os.fstat(fd).st_mode):
-        return True
+    return stat.S_ISBLK(os.fstat(fd).st_mode) or is_image(fd)
+
+
+def is_image(fd: int) -> bool:
+    """Tell whether this is an image file of a pool."""
     directory, file = os.path.split(os.readlink(f"/proc/self/fd/{fd}"))
     if names.parse_file(file) is None:
         return False

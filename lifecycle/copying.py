@@ -15,6 +15,9 @@ from lifecycle.files import Directory
 if TYPE_CHECKING:
     import hashlib
 
+_WINDOW = 1 << 30
+"""Bytes of a file that are asked about in one go."""
+
 Progress = Callable[[int, int | None], None]
 """Called during a copy with the bytes gone through and the bytes in all (None if not known)."""
 
@@ -77,6 +80,30 @@ def holds_data(directory: Directory, file: str) -> bool:
 def drop_cache(fd: int) -> None:
     """Let what is read next come from the disk; what is not yet durable stays in memory."""
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def is_cached(fd: int) -> bool:
+    """Tell whether memory holds any of a file's content; True too where that cannot be found out."""
+    import ctypes  # noqa: PLC0415 - seldom needed
+    import mmap  # noqa: PLC0415 - seldom needed
+
+    size = length(fd) or 0
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+    libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
+    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    for offset in range(0, size, _WINDOW):
+        count = min(_WINDOW, size - offset)
+        where = libc.mmap(None, count, mmap.PROT_READ, mmap.MAP_SHARED, fd, offset)
+        if where == ctypes.c_void_p(-1).value:
+            return True
+        pages = ctypes.create_string_buffer(-(-count // mmap.PAGESIZE))
+        failed = libc.mincore(where, count, pages)
+        libc.munmap(where, count)
+        if failed or any(page & 1 for page in pages.raw):
+            return True
+    return False
 
 
 def length(fd: int) -> int | None:

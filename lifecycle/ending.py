@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from lifecycle import planning
 from lifecycle.change import Change
 from lifecycle.config import CrashPolicy
 from lifecycle.errors import InUse, LifecycleError
@@ -106,6 +107,9 @@ def carry_out(
     """
     if view.read_only:
         ending = Ending.STOPPED  # there is nothing to keep or to throw away
+    if view.in_doubt and ending not in {Ending.DISCARDED, Ending.SUSPENDED}:
+        # what is kept or thrown away of it is for a person to decide, whatever the crash policy
+        raise planning.refusal(volume, view, "stop")
     if ending is Ending.FAILED:
         ending = Ending.CRASHED if view.differs else Ending.STOPPED
     if ending is Ending.CRASHED:
@@ -114,7 +118,7 @@ def carry_out(
         volume.tag(ENDING, ending)  # so that `recover` does not take it for the leavings of a crash
         return "its working image is kept as it is", None
     # without snapshots there is nothing to go back to, so what was written stays
-    discard = ending is Ending.DISCARDED and not view.moved
+    discard = ending is Ending.DISCARDED and view.apart
     return _stopped(volume.stop(discard=discard, reason=reason))
 
 
@@ -141,7 +145,7 @@ def _end(volume: Volume, ending: Ending, reason: str | None) -> Ended | None:
     try:
         with volume.pool.locked(volume.vm):
             view = volume.require(volume.pool.settle(volume.id))
-            if not view.may_run:
+            if not (view.may_run or view.in_doubt):
                 return None
             text, change = carry_out(volume, view, ending, reason)
             return Ended(volume, text, view.state if change is None else change.dest, change)

@@ -332,6 +332,54 @@ class StorageFailed(LifecycleError, OSError):
         )
 
 
+class FlushError(OSError):
+    """A flush of an image failed; `storage` makes `FlushFailed` of it.
+
+    Attributes:
+        own: whether it is an image of a pool.
+        unnoted: why that could not be noted, or not durably; None if it was, or is not to be.
+    """
+
+    def __init__(self, error: OSError, path: str, *, own: bool, unnoted: str | None) -> None:
+        super().__init__(error.errno, error.strerror or str(error), path)
+        self.own = own
+        self.unnoted = unnoted
+
+
+class FlushFailed(StorageFailed):
+    """The disk refused to take what was written to an image; how much of it is there is not known from then on.
+
+    Attributes:
+        image: the image's path: the volume's own, that of its source, or a file that was to be imported.
+        own: whether it is an image of a pool; its volume is `damaged` then, until someone decides.
+        unnoted: why that could not be noted on the image, or not durably; None if it was, or is not to be.
+    """
+
+    def __init__(self, volume: str, event: str, error: FlushError) -> None:
+        super().__init__(volume, event, error)
+        self.image = str(error.filename)
+        self.own = error.own
+        self.unnoted = error.unnoted
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.volume}: {self.event} failed: {self.strerror} ({self.image}). The disk may hold less of"
+            " that image than was written, though it can still look whole, and no later flush can tell."
+        )
+        if not self.own:
+            return f"{text} Make it anew before it is used."
+        text += (
+            " Its volume is damaged until someone decides: `lifecycle revert` keeps what the disk holds,"
+            " `lifecycle stop --discard` throws it away."
+        )
+        if self.unnoted is not None:
+            text += (
+                f" But this could not be noted safely ({self.unnoted}): if `lifecycle show` does not say"
+                " it, mount the file system anew before all else, and look at what the image holds then."
+            )
+        return text
+
+
 class storage:  # noqa: N801 - it is used as a function
     """Turn what the file system complains of in the block into `StorageFailed`."""
 
@@ -345,6 +393,8 @@ class storage:  # noqa: N801 - it is used as a function
         pass
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, FlushError):
+            raise FlushFailed(self._volume, self._event, error) from error
         if isinstance(error, OSError) and not isinstance(error, LifecycleError):
             raise StorageFailed(self._volume, self._event, error) from error
 

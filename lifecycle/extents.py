@@ -17,7 +17,7 @@ _CLONE_RANGE = struct.Struct("=qQQQ")
 """`struct file_clone_range` of linux/fs.h: source, its offset, length, the target's offset."""
 FICLONERANGE = files.FICLONE - (4 << 16) - 9 + (_CLONE_RANGE.size << 16) + 13
 """From linux/fs.h: as FICLONE (an int, number 9), but with that structure, and number 13."""
-_FIEMAP = struct.Struct("=QQIIII")
+FIEMAP = struct.Struct("=QQIIII")
 """`struct fiemap` of linux/fiemap.h: start, length, flags, extents mapped, room for extents, reserved."""
 _FIEMAP_EXTENT = 56
 """Bytes that one extent takes behind it."""
@@ -32,15 +32,15 @@ def are_more_than(fd: int, limit: int) -> bool:
 
     Costs the same however many there are.
     """
-    answer = bytearray(_FIEMAP.size + (limit + 1) * _FIEMAP_EXTENT)
-    _FIEMAP.pack_into(answer, 0, 0, (1 << 64) - 1, 0, 0, limit + 1, 0)
+    answer = bytearray(FIEMAP.size + (limit + 1) * _FIEMAP_EXTENT)
+    FIEMAP.pack_into(answer, 0, 0, (1 << 64) - 1, 0, 0, limit + 1, 0)
     try:
         fcntl.ioctl(fd, FS_IOC_FIEMAP, answer)
     except OSError as error:
         if error.errno in files.NO_REFLINKS:
             return False
         raise
-    mapped: int = _FIEMAP.unpack_from(answer)[3]
+    mapped: int = FIEMAP.unpack_from(answer)[3]
     return mapped > limit
 
 

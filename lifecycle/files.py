@@ -333,7 +333,9 @@ class Draft:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        # where even that fails, what went wrong first is what is told; leftovers are removed later
+        with contextlib.suppress(*([] if error is None else [OSError])):
+            self.close()
 
     def close(self) -> None:
         """Let it go; without a name it vanishes."""

@@ -4,19 +4,27 @@ How this works. An event on files is a generator: it stops at each point where s
 on, and says what. One event is taken from point to point by `take`. Many events are taken together (`take_all`): all up
 to their first point, then one flush for all, then all to their second. So a hundred stops wait for the disk as often as
 one does, and none is acknowledged before it is durable.
+
+Each file and directory is asked for its own error, however many share a flush: a file system keeps one error for
+`syncfs`, which whoever asks first takes, and which says nothing of whose it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Generator, Sequence
 
-from lifecycle import files
+from lifecycle import doubt, files
+from lifecycle.doubt import Image
 from lifecycle.files import Directory
 
-Unflushed = Sequence[int | Directory]
-"""What must be durable before the next step may be taken: contents by descriptor, names by directory."""
+log = logging.getLogger("lifecycle.backend")
+
+Unflushed = Sequence[int | Directory | Image]
+"""What must be durable before the next step may be taken: what others wrote by image, new contents by descriptor,
+names by directory."""
 Steps = Generator[Unflushed, None, None]
 """An event on its way: it stops wherever something must be durable before it goes on (`flush`)."""
 
@@ -29,12 +37,8 @@ def take(steps: Steps) -> None:
     try:
         unflushed = next(steps)
         while True:
-            try:
-                flush(unflushed)
-            except OSError as error:
-                unflushed = steps.throw(error)
-            else:
-                unflushed = next(steps)
+            error = _first_of(flush(unflushed), unflushed)
+            unflushed = next(steps) if error is None else steps.throw(error)
     except StopIteration:
         pass
     finally:
@@ -49,10 +53,11 @@ def take_all(several: Sequence[Steps], *, all_or_none: bool = False) -> list[Exc
         all_or_none: whether one that fails before its first stop is raised in all others, so that none goes on.
 
     Returns:
-        for each what it raised, or None. A failure of one does not stop the others; that of a flush meets all.
+        for each what it raised, or None. A failure of one does not stop the others; that of a flush meets those who
+        wait for what could not be flushed.
     """
     failed: list[Exception | None] = [None] * len(several)
-    error: Exception | None = None
+    errors: dict[int, Exception | None] = {}
     going = list(range(len(several)))
     with contextlib.ExitStack() as all_of_them:
         for steps in several:
@@ -60,6 +65,7 @@ def take_all(several: Sequence[Steps], *, all_or_none: bool = False) -> list[Exc
         while going:
             waiting: dict[int, Unflushed] = {}
             for one in going:
+                error = errors.get(one)
                 try:
                     waiting[one] = (
                         next(several[one]) if error is None else several[one].throw(error)
@@ -68,28 +74,58 @@ def take_all(several: Sequence[Steps], *, all_or_none: bool = False) -> list[Exc
                     continue
                 except Exception as raised:  # noqa: BLE001 - told to the caller, who knows whose it is
                     failed[one] = raised
-            error, going = None, list(waiting)
-            if all_or_none:
-                error, all_or_none = next(filter(None, failed), None), False
-                if error is not None:
-                    continue
-            try:
-                # a directory that several wait for is flushed once
-                flush(list(dict.fromkeys(it for some in waiting.values() for it in some)))
-            except OSError as raised:
-                error = raised
+            going = list(waiting)
+            first = next(filter(None, failed), None) if all_or_none else None
+            all_or_none = False
+            if first is not None:
+                errors = dict.fromkeys(going, first)
+                continue
+            # a directory that several wait for is flushed once
+            refused = flush(list(dict.fromkeys(it for some in waiting.values() for it in some)))
+            errors = {one: _first_of(refused, waiting[one]) for one in going}
     return failed
 
 
-def flush(unflushed: Unflushed) -> None:
-    """Make all of this durable, together if it is much."""
-    if len(unflushed) < _MANY:
-        for one in unflushed:
-            one.sync() if isinstance(one, Directory) else files.sync_content(one)
-        return
-    fds = [one.fd if isinstance(one, Directory) else one for one in unflushed]
-    for fd in {os.fstat(fd).st_dev: fd for fd in fds}.values():
-        sync_file_system(fd)
+def flush(unflushed: Unflushed) -> dict[int | Directory | Image, OSError]:
+    """Make all of this durable, together if it is much; return what could not be made so, and why."""
+    sync = _sync
+    if len(unflushed) >= _MANY:
+        fds = [one if isinstance(one, int) else one.fd for one in unflushed]
+        try:
+            for fd in {os.fstat(fd).st_dev: fd for fd in fds}.values():
+                sync_file_system(fd)
+            sync = _ask
+        except OSError as error:
+            log.warning(
+                "a flush of many files at once failed (%s); each is flushed by itself", error
+            )
+    refused: dict[int | Directory | Image, OSError] = {}
+    for one in unflushed:
+        try:
+            sync(one)
+        except OSError as error:
+            refused[one] = error
+    return refused
+
+
+def _sync(one: int | Directory | Image) -> None:
+    """Flush this."""
+    files.sync_content(one) if isinstance(one, int) else one.sync()
+
+
+def _ask(one: int | Directory | Image) -> None:
+    """Ask this for its own error, when its whole file system has been flushed; names have none of their own."""
+    if isinstance(one, int):
+        doubt.ask(one)
+    elif isinstance(one, Image):
+        one.ask()
+
+
+def _first_of(
+    refused: dict[int | Directory | Image, OSError], unflushed: Unflushed
+) -> OSError | None:
+    """Return the error of what someone waits for; None if there is none."""
+    return next((refused[one] for one in unflushed if one in refused), None)
 
 
 def sync_file_system(fd: int) -> None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from lifecycle import copying, files
 from lifecycle.copying import Progress
+from lifecycle.doubt import Image
 from lifecycle.errors import NotContent, NotTheSame, Unsupported, shown
 from lifecycle.files import Directory
 
@@ -95,7 +96,7 @@ def convert(
         )
     private = directory.scratch(form)
     try:
-        if not files.reflink(image, private):
+        if not Image(image, name, own=False).reflink_to(private):
             copying.copy(image, private, progress(f"read {name}"))
         _require_harmless(private, name, form, follow=follow)
         where = os.readlink(f"/proc/self/fd/{image}") if follow else f"/proc/self/fd/{private}"

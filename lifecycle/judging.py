@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from lifecycle import seals
 from lifecycle.backend import View
 from lifecycle.config import CrashPolicy
+from lifecycle.doubt import is_marked
 from lifecycle.evidence import Evidence
 from lifecycle.names import Kind
 from lifecycle.record import CRASH, Record
@@ -41,6 +42,19 @@ and then numbers are skipped."""
 _CHANGED_BESIDE = (
     "its -cow.img, of the older `file` driver, holds data that its image lacks; start and stop the"
     " VM once with that driver"
+)
+
+_IN_DOUBT = (
+    "a flush of its working image failed, so the disk may hold less than its VM wrote: `revert` keeps what the disk"
+    " holds as a revision with the cause `crash` and leads back to what was current, `stop --discard` throws it away"
+)
+_IN_DOUBT_ALONE = (
+    "a flush of its image failed, so the disk may hold less than its VM wrote: `revert` makes what the disk holds"
+    " current"
+)
+_CURRENT_IN_DOUBT = (
+    "a flush of its current image failed, so the disk may hold less than was written to it: `revert` accepts what the"
+    " disk holds, `import` replaces it"
 )
 
 
@@ -101,6 +115,11 @@ def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
     damage = evidence.damage or _damage_of_images(evidence)
     if damage is not None:
         return _damaged(evidence, on_crash, damage)
+    if is_marked(evidence.current):
+        return _damaged(evidence, on_crash, _CURRENT_IN_DOUBT)
+    if _is_kept(evidence) and is_marked(evidence.working):
+        text = _IN_DOUBT_ALONE if evidence.moved else _IN_DOUBT
+        return _damaged(evidence, on_crash, text, in_doubt=True)
     record = evidence.record or _found_without_record(evidence)
     findings: tuple[str, ...] = ()
     if record.config.source is None and not evidence.moved:
@@ -145,6 +164,14 @@ def _of_another_image(evidence: Evidence, record: Record) -> str | None:
         f"its working image was made from {origin.number}, and {record.current} is {was} now, as when a copy or a"
         " restore brings together what does not belong together; the way back keeps both"
     )
+
+
+def _is_kept(evidence: Evidence) -> bool:
+    """Tell whether a stop keeps what was written."""
+    if evidence.record is None:
+        return True
+    config = evidence.record.config
+    return config.save_on_stop and config.rw
 
 
 def _found_without_record(evidence: Evidence) -> Record:
@@ -295,7 +322,9 @@ def _crash_policy(record: Record, of_pool: CrashPolicy) -> CrashPolicy:
     return policy if can else CrashPolicy.RESUME
 
 
-def _damaged(evidence: Evidence, on_crash: CrashPolicy, damage: str) -> Judgement:
+def _damaged(
+    evidence: Evidence, on_crash: CrashPolicy, damage: str, *, in_doubt: bool = False
+) -> Judgement:
     """Return what can still be said of a volume whose files do not make a whole one."""
     record = evidence.record or _found_without_record(evidence)
     highest = max(evidence.revisions, default=0)
@@ -310,15 +339,30 @@ def _damaged(evidence: Evidence, on_crash: CrashPolicy, damage: str) -> Judgemen
         current=current,
         numbers=tuple(sorted(set(evidence.revisions) - {0})),
         damage=damage,
-        way_back=current if current is not None else _newest_kept(evidence, record),
+        way_back=_way_back(evidence, record, current),
+        moved=evidence.moved,
+        in_doubt=in_doubt,
         readable=not evidence.newer,
     )
     return Judgement(view, record)
 
 
+def _way_back(evidence: Evidence, record: Record, current: int | None) -> int:
+    """Return the number to revert to from damage, if none is given."""
+    if current is not None:
+        return current
+    if evidence.moved:
+        return record.next  # which what the disk holds of the only image will get
+    return _newest_kept(evidence, record)
+
+
 def _newest_kept(evidence: Evidence, record: Record) -> int:
-    """Return the newest revision that is not what a crash left, or 0."""
-    kept = (number for number in evidence.revisions if record.note(number).cause != CRASH)
+    """Return the newest revision, or 0; one that a crash left only of what has no snapshots to go back to."""
+    kept = (
+        number
+        for number in evidence.revisions
+        if record.note(number).cause != CRASH or not record.config.snapshots
+    )
     return max(kept, default=0)
 
 

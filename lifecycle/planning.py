@@ -55,9 +55,11 @@ def stop(volume: Volume, *, discard: bool = False, reason: str | None = None) ->
     """Return the transition that a stop is: release, commit or revert. `write` has been fired if there was one.
 
     Raises:
-        Refused: the volume is not running.
+        Refused: the volume is not running; or its working image is in doubt, and not to be discarded.
     """
     view = volume.pool.settle(volume.id)
+    if view.in_doubt and discard and view.apart:
+        return _transition(volume, Event.REVERT, view, reason, {"discard": True})
     if not view.may_run:
         raise refusal(volume, view, "stop")
     if not view.differs:
@@ -154,7 +156,7 @@ def _which(volume: Volume, event: Event, view: View, asked: dict[str, Any]) -> i
         return view.current if event is Event.START else 0
     if event is Event.RESIZE and view.owns and view.state in {State.COMMITTED, State.REVERTED}:
         return view.next
-    if event is Event.REVERT and view.owns:
+    if event is Event.REVERT and view.owns and not asked.get("discard"):
         return _target(volume, view, asked.get("to"))
     return None
 
@@ -216,7 +218,8 @@ def _require_source(volume: Volume, view: View) -> None:
     reason = f"its source {source} is {found.state}; mend that first"
     if found.moved:
         reason = f"its source {source} has no snapshots and is running; stop that first"
-    if found.moved or found.state in {State.ABSENT, State.DAMAGED}:
+    is_whole = found.state is not State.DAMAGED or found.in_doubt  # what is current is not in doubt
+    if found.moved or found.state is State.ABSENT or not is_whole:
         raise Refused(volume.id, view.state, Event.START, reason)
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from lifecycle import ahead_files, copying, extents, files, holders, names, probing
 from lifecycle.config import VolumeConfig
+from lifecycle.doubt import Image
 from lifecycle.errors import NoReflinks, NoSuchVolume, NotTheSame, Unsupported
 from lifecycle.files import Draft
 from lifecycle.flushing import Steps
+from lifecycle.names import Kind
 from lifecycle.reflink_telling import ReflinkTelling
 from lifecycle.seals import Origin
 from lifecycle.volume_files import VolumeFiles, seal_unwritten, truncate
@@ -98,7 +100,7 @@ class ReflinkCloning(ReflinkTelling):
         Raises:
             NoReflinks: there are none where the draft is, and that was not accepted.
         """
-        objection = extents.share_whole(origin, draft.fd)
+        objection = Image(origin, f"{self.root}/{what}{Kind.CURRENT}").share_with(draft.fd)
         if objection is None:
             log.info("reflinked the current image of %r", what)
             return

@@ -61,13 +61,14 @@ class VM:
 
         Raises:
             NoSuchVolume: it has no volumes.
-            Refused: none of them is running.
+            Refused: none of them is running; or the working image of one is in doubt, and not to be discarded.
             InUse, Vetoed: one of them could not stop; all are still running.
             StorageFailed: the file system failed.
         """
         volumes = self._require_volumes()
         with self.pool.changing(*volumes):
-            running = [volume for volume in volumes if volume.look().may_run]
+            views = [(volume, volume.look()) for volume in volumes]
+            running = [one for one, view in views if view.may_run or view.in_doubt]
             if not running:
                 raise Refused(self.name, "at rest", "stop", "none of its volumes is running")
             return together.run(

@@ -60,14 +60,15 @@ class Volume(VolumeTelling):
         not saved on stop.
 
         Args:
-            discard: revert even if the volume is saved on stop.
+            discard: revert even if the volume is saved on stop, or its working image is in doubt.
             reason: why, if not simply stopped; a revision made bears it as its cause.
 
         Raises:
             Refused: it is not running.
             InUse: its working image is still held open.
             Vetoed: a subscriber objected; it is still running.
-            StorageFailed: the file system failed; the working image is as it was, stop again.
+            StorageFailed: the file system failed; the working image is as it was, stop again. As `FlushFailed`:
+                the disk refused what was written to it; the volume is damaged, until it is reverted or discarded.
         """
         with self.pool.changing(self, what="stop"):
             return planning.stop(self, discard=discard, reason=reason).run()
@@ -185,7 +186,7 @@ class Volume(VolumeTelling):
             InvalidSize: it is empty.
             Unsupported: it is in a format of others, and there is no qemu-img.
         """
-        from lifecycle.contents import Content, prepared  # noqa: PLC0415 - seldom needed
+        from lifecycle.contents import Content, is_image, prepared  # noqa: PLC0415 - seldom needed
 
         with ExitStack() as opened:
             found = opened.enter_context(Content.using(content))
@@ -193,7 +194,12 @@ class Volume(VolumeTelling):
             found = opened.enter_context(
                 prepared(found, self, image_format=image_format, follow=follow, verify=verify)
             )
-            asked = {"content": found.fd, "name": found.name, "verify": verify}
+            asked = {
+                "content": found.fd,
+                "name": found.name,
+                "verify": verify,
+                "own": is_image(found.fd),
+            }
             return self._run(Event.IMPORT, reason=found.cause, asked=asked)
 
     def export(self, revision: int | None = None) -> Content:

@@ -23,6 +23,7 @@ from datetime import datetime
 
 from lifecycle import (
     ahead_files,
+    doubt,
     files,
     flushing,
     holders,
@@ -34,6 +35,7 @@ from lifecycle import (
 )
 from lifecycle import record as records
 from lifecycle.change import Change
+from lifecycle.doubt import Image
 from lifecycle.errors import InUse, InvalidSize, cut_short
 from lifecycle.files import Draft
 from lifecycle.flushing import Steps, Unflushed
@@ -42,7 +44,7 @@ from lifecycle.names import Kind
 from lifecycle.record import CRASH, Note, Record
 from lifecycle.seals import Origin
 from lifecycle.sizes import SECTOR
-from lifecycle.states import State
+from lifecycle.states import Event, State
 from lifecycle.volume_images import VolumeImages
 
 log = logging.getLogger("lifecycle.backend")
@@ -65,6 +67,10 @@ class VolumeFiles(VolumeImages):
     def draft(self) -> Draft:
         """Return a new image, without a name yet."""
         return self.directory.draft(self.current)
+
+    def _image(self, fd: int, file: str) -> Image:
+        """Return what is open of this file as an image that others wrote to."""
+        return Image(fd, f"{self.directory.path}/{file}")
 
     def write(self, record: Record) -> None:
         """Replace the record; durable when the directory is synced."""
@@ -148,12 +154,16 @@ class VolumeFiles(VolumeImages):
 
     def go_back(self, change: Change) -> None:
         """Make revision `change.revision` (0: the empty image) current; what was current becomes a revision."""
-        self.rescue(change)
+        rescued = self.rescue(change)
         number, file = revision_of(change), None
         at, stamp = self.record.at, self.record.stamp
-        if number != self.view.current:
+        if rescued is not None and rescued[0] == number:
+            file, at = rescued[1], change.at
+        elif number != self.view.current:
             file, at = self._file_to_go_back_to(number, change)
+        if file is not None:
             stamp = self._stamp_of(file, number)
+        self._believe(file or self.current)
         record = self.record._replace(current=number, at=at, rest=State.REVERTED, stamp=stamp)
         with self.ready(record) as draft:
             files.sync_content(draft.fd)
@@ -169,6 +179,18 @@ class VolumeFiles(VolumeImages):
         if status is None or seals.number_in(status) != number:
             return None
         return max(seals.second_in(status), 0)
+
+    def _believe(self, file: str) -> None:
+        """Let an image in doubt be what the disk holds of it; any other is left as it is."""
+        if not doubt.is_marked(self.directory.stat(file)):
+            return
+        fd = self.directory.open_file(file)
+        try:
+            doubt.settle(fd)
+            doubt.clear(fd)
+            files.sync_content(fd)
+        finally:
+            os.close(fd)
 
     def take_current(self, change: Change) -> bool:
         """Let the current image itself be the working one; durable when the directory is synced.
@@ -219,7 +241,7 @@ class VolumeFiles(VolumeImages):
             self.write(self.record._replace(at=at))
         if self.record.current is not None and self.record.current < self.record.sealed:
             files.set_time(fd, seals.seal(self.record.current, self.record.second))
-            files.sync_content(fd)
+            self._image(fd, self.current).sync()
 
     def throw_away(self, working: str) -> Steps:
         """Remove the working image, by the name it bears now; the volume then rests without it."""
@@ -274,14 +296,17 @@ class VolumeFiles(VolumeImages):
             return self.record.config.size
         return next((one.st_size for one in self.images()), SECTOR)
 
-    def rescue(self, change: Change) -> None:
+    def rescue(self, change: Change) -> tuple[int, str] | None:
         """On the way back from damage, lose nothing.
 
         A working image is kept as a revision; what cannot be used, be it a record, something in an image's place, or
         changes beside the image, under a name of its own.
+
+        Returns:
+            the number and file of that revision; None if there is none.
         """
         if change.source is not State.DAMAGED:
-            return
+            return None
         found = {
             Kind.RECORD: self.evidence.record,
             Kind.CURRENT: self.evidence.current,
@@ -294,16 +319,20 @@ class VolumeFiles(VolumeImages):
             self._put_aside(self.name + Kind.COW, change)
             self.directory.remove(self.name + Kind.COW)
         if self.evidence.working is None:
-            return
-        number = self.record.next + (change.revision == self.record.next)
+            return None
+        is_taken = change.event == Event.IMPORT and change.revision == self.record.next
+        number = self.record.next + is_taken
         record = self.record.with_note(number, Note(cause=CRASH))
         if self.evidence.record is not None:
             self.write(record)
         self.record = record._replace(next=number + 1)
-        with self.finishing(change._replace(revision=number)) as (working, unflushed, _second):
-            flushing.flush(unflushed)
-            revision = names.revision_file(self.name, number, change.at)
-            self.directory.rename(working, revision)
+        file = names.revision_file(self.name, number, change.at)
+        with self.finishing(change._replace(revision=number)) as (working, [image], _second):
+            image.sync()
+            if doubt.is_marked(self.evidence.working):
+                doubt.settle(image.fd)  # it stays marked until someone goes back to it
+            self.directory.rename(working, file)
+        return number, file
 
     def _put_aside(self, file: str, change: Change) -> None:
         """Keep what bears a name of the volume and is of no use to it, under a name that is no volume's."""
@@ -332,7 +361,8 @@ class VolumeFiles(VolumeImages):
         with withdrawing.withdrawn(self, change) as working:
             fd = self.directory.open_file(working)
             try:
-                yield working, [fd], self.seal(fd, revision_of(change), change.at)
+                second = self.seal(fd, revision_of(change), change.at)
+                yield working, [self._image(fd, self.working)], second
             finally:
                 os.close(fd)
 
@@ -363,7 +393,10 @@ class VolumeFiles(VolumeImages):
         fd = self.directory.open_file(self.working, writable=True)
         try:
             truncate(fd, size)
-            files.sync_content(fd)
+            if self.view.saves:
+                self._image(fd, self.working).sync()
+            else:
+                files.sync_content(fd)  # what is thrown away is never in doubt
             for device in loop_devices.find(loop_devices.identity(os.fstat(fd))):
                 loop_devices.tell(device)
         finally:
