@@ -381,6 +381,7 @@ class ReflinkBackend(ReflinkCloning):
             # where the VM's directory makes its images NOCOW, that is wanted
             objection = origin.share_with(draft.fd, clear_nocow=False)
             if objection is None:
+                origin.ask()
                 log.info("reflinked %r to %r", name, volume.id)
             else:
                 copying.copy(content, draft.fd, pool.progress(f"import {volume.id}"))

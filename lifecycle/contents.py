@@ -145,7 +145,8 @@ class Content:
             if not replace and directory.stat(name) is not None:
                 raise FileExistsError(errno.EEXIST, "there is such a file already", path)
             with directory.draft(name) as draft:
-                if not Image(self.fd, self.name, own=is_image(self.fd)).reflink_to(draft.fd):
+                shared = Image(self.fd, self.name, own=is_image(self.fd)).share_with(draft.fd)
+                if shared is not None:
                     copying.copy(self.fd, draft.fd, progress)
                 if replace:
                     draft.replace(name)

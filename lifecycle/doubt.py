@@ -7,7 +7,8 @@ what is read from the disk itself. Therefore:
 
 - The image is marked at once, by a bit of its mode that means nothing else on a file: it needs no room, goes with the
   file, and is seen by whoever looks at the file at all.
-- What is to be written is first written in a way that takes the news from no one (`write_out`), and only then flushed. So a process that is killed while it waits for a failing disk leaves the news to the next one that flushes.
+- What is to be written is first written in a way that takes the news from no one (`write_out`), and only then flushed.
+  So a process that is killed while it waits for a failing disk leaves the news to the next one that flushes.
 - An image is believed again once memory holds nothing of it: what is read then is what the disk holds (`settle`).
 """
 
@@ -30,6 +31,7 @@ _WAIT_BEFORE = 1
 """SYNC_FILE_RANGE_WAIT_BEFORE of linux/fs.h."""
 _REFUSED = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
 """What a file system answers when content could not be written."""
+_SECTOR = 512
 _ATTEMPTS = 3
 """How often to ask that the mark be durable: the first time the kernel may tell of the content once more."""
 
@@ -144,15 +146,22 @@ def ask(fd: int) -> None:
 
 
 def settle(fd: int) -> None:
-    """Let what is read of an image be what the disk holds of it.
+    """Let what is read of an image be what the disk holds of it; its modification time becomes a real one.
 
     What can still be written is written first. No one else may have the image open.
+
+    Args:
+        fd: the image, open for writing.
 
     Raises:
         OSError: memory still holds some of it.
     """
     with suppress(OSError):  # of what cannot be written the disk keeps what it has
         write_out(fd)
+    # its size too may be known to memory alone, if what was refused made it longer
+    size = os.fstat(fd).st_size
+    files.truncate(fd, size + _SECTOR)
+    files.truncate(fd, size)
     files.sync_content(fd)
     for _attempt in range(_ATTEMPTS):
         copying.drop_cache(fd)

@@ -96,7 +96,7 @@ def convert(
         )
     private = directory.scratch(form)
     try:
-        if not Image(image, name, own=False).reflink_to(private):
+        if Image(image, name, own=False).share_with(private) is not None:
             copying.copy(image, private, progress(f"read {name}"))
         _require_harmless(private, name, form, follow=follow)
         where = os.readlink(f"/proc/self/fd/{image}") if follow else f"/proc/self/fd/{private}"

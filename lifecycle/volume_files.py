@@ -18,7 +18,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from lifecycle import (
@@ -184,10 +184,12 @@ class VolumeFiles(VolumeImages):
         """Let an image in doubt be what the disk holds of it; any other is left as it is."""
         if not doubt.is_marked(self.directory.stat(file)):
             return
-        fd = self.directory.open_file(file)
+        fd = self.directory.open_file(file, writable=True)
         try:
+            time = os.fstat(fd).st_mtime_ns
             doubt.settle(fd)
             doubt.clear(fd)
+            files.set_time(fd, time)
             files.sync_content(fd)
         finally:
             os.close(fd)
@@ -327,10 +329,15 @@ class VolumeFiles(VolumeImages):
             self.write(record)
         self.record = record._replace(next=number + 1)
         file = names.revision_file(self.name, number, change.at)
-        with self.finishing(change._replace(revision=number)) as (working, [image], _second):
-            image.sync()
+        with self.finishing(change._replace(revision=number)) as (working, images, _second):
             if doubt.is_marked(self.evidence.working):
-                doubt.settle(image.fd)  # it stays marked until someone goes back to it
+                fd = self.directory.open_file(working, writable=True)
+                try:
+                    doubt.settle(fd)  # it stays marked until someone goes back to it
+                finally:
+                    os.close(fd)
+            for image in images:
+                image.sync()
             self.directory.rename(working, file)
         return number, file
 
@@ -348,7 +355,7 @@ class VolumeFiles(VolumeImages):
             self.directory.link(file, aside)
 
     @contextlib.contextmanager
-    def finishing(self, change: Change) -> Iterator[tuple[str, Unflushed, int]]:
+    def finishing(self, change: Change) -> Iterator[tuple[str, Sequence[Image], int]]:
         """Withdraw and seal the working image; the block makes it durable, with all that was written to it.
 
         Yields the name it bears now, what is to be made durable, and the second that the image is sealed with.
