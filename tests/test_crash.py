@@ -72,6 +72,14 @@ def test_an_event_whose_file_system_fails(scene: Scene, code: int, mounted: Moun
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=by_name)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_event_whose_images_the_disk_refuses(scene: Scene, kind: str, mounted: Mounted) -> None:
+    tried, _ = stage(scene, mounted, kind)
+    tried.refuse_everywhere()
+    assert not report(tried)
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=by_name)
 @pytest.mark.parametrize("way", QUICK_WAYS)
 def test_an_event_after_which_the_power_is_cut(scene: Scene, way: str, mounted: Mounted) -> None:
     tried, mains = stage(scene, mounted, way)
@@ -89,6 +97,8 @@ def test_the_proof_notices(bug: Bug, mounted: Mounted) -> None:
         tried.cut_power(mains, [None])
     elif bug.way == "fault":
         tried.fail_everywhere(errno.EIO)
+    elif bug.way == "refused":
+        tried.refuse_everywhere()
     else:
         tried.stop_everywhere()
     assert {one.rule for one in tried.tally.violations} & bug.rules, report(tried)

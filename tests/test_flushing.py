@@ -43,7 +43,9 @@ def disk(
 
 
 @pytest.fixture
-def pool(disk: ThinDisk, tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+def pool(
+    disk: ThinDisk, tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Pool]:
     """A new pool on the disk."""
     path = disk.path / os.path.basename(tmp_path)
     made = Pool.create(path, setup_check=disk.kind != "plain")
@@ -123,9 +125,7 @@ def _others(volume: Volume) -> list[Volume]:
 
 
 @pytest.mark.parametrize("fails", FAILS)
-def test_after_a_flush_that_failed_none_is_believed(
-    disk: ThinDisk, pool: Pool, fails: str
-) -> None:
+def test_after_a_flush_that_failed_none_is_believed(disk: ThinDisk, pool: Pool, fails: str) -> None:
     volume = written(pool)
     current, revisions = volume.current, volume.revisions
     refused(disk, volume)
@@ -247,6 +247,10 @@ def _read_only(pool: Pool) -> Volume:
 # ---------------------------------------------------------------- who was told before
 
 
+def _killed(*_: object) -> None:
+    os._exit(9)
+
+
 def test_the_news_is_left_to_others_by_who_is_killed_while_it_waits(
     disk: ThinDisk, pool: Pool
 ) -> None:
@@ -254,7 +258,7 @@ def test_the_news_is_left_to_others_by_who_is_killed_while_it_waits(
     refused(disk, volume)
 
     def stop() -> None:
-        with mock.patch.object(doubt.Image, "_refused", lambda *_: os._exit(9)):
+        with mock.patch.object(doubt.Image, "_refused", new=_killed):
             volume.stop()
 
     assert in_child(stop)[0] == 9  # killed with the news, before it could be noted
@@ -340,7 +344,7 @@ def test_a_current_image_that_others_put_there(disk: ThinDisk, pool: Pool) -> No
     with pytest.raises(Refused, match="flush of its current image failed"):
         volume.start()
     volume.revert()
-    assert REFUSED != seen(volume)
+    assert seen(volume) != REFUSED
     nothing_is_other_than_on_the_disk(pool, disk)
     volume.start()
 

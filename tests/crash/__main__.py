@@ -54,6 +54,7 @@ def try_all(scene: str, where: str) -> Tally:
         stage.stop_everywhere(stop_before)
         stage.stop_everywhere(stop_after)
         stage.stop_twice_everywhere()
+        stage.refuse_everywhere()
         for code in FAULTS:
             stage.fail_everywhere(code, opens=code == errno.EMFILE)
     shutil.rmtree(directory)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
-from lifecycle import evidence, files, judging, names, volume_files
+from lifecycle import doubt, evidence, files, flushing, judging, names, volume_files
 from lifecycle.backend_reflink import ReflinkBackend
 from lifecycle.files import Directory
 from lifecycle.judging import leftover_files
@@ -221,12 +221,32 @@ def lets_errors_through() -> Patched:
     return mock.patch("lifecycle.transition.StorageFailed", lambda _v, _e, error: error)
 
 
+def believes_the_next_flush() -> Patched:
+    """That a flush failed is forgotten."""
+    return mock.patch.object(doubt.Image, "_note", _nothing)
+
+
+def asks_the_file_system_alone() -> Patched:
+    """Where many share a flush, no file is asked for its own error."""
+    return mock.patch.object(flushing, "_ask", _nothing)
+
+
+def keeps_what_memory_holds() -> Patched:
+    """What is kept of an image in doubt is what can be read of it."""
+    return mock.patch.object(doubt, "settle", _nothing)
+
+
+def lets_crash_policies_decide() -> Patched:
+    """What a crash left is committed, though it is in doubt."""
+    return mock.patch.object(judging, "is_marked", return_value=False)
+
+
 def _rules(*numbers: int) -> frozenset[int]:
     return frozenset(numbers)
 
 
 BUGS: dict[str, Bug] = {
-    f"{one.make.__name__}, {one.way}": one
+    f"{one.make.__name__}, {one.scene}, {one.way}": one
     for one in (
         Bug(
             "1: content before name",
@@ -268,6 +288,15 @@ BUGS: dict[str, Bug] = {
         Bug("the record keeps its notes", "pin", _rules(3, 4, 11), "stop", forgets_notes),
         Bug("8: looking changes nothing", "commit", _rules(10), "stop", looking_mends),
         Bug("names are read whole", "start", _rules(9), "stop", takes_anothers_files),
+        Bug("11: flushes", "commit", _rules(13), "refused", believes_the_next_flush),
+        Bug("11: flushes", "checkpoint", _rules(13), "refused", believes_the_next_flush),
+        Bug(
+            "11: flushes", "commit many volumes", _rules(13), "refused", asks_the_file_system_alone
+        ),
+        Bug("11: flushes", "commit", _rules(13), "refused", keeps_what_memory_holds),
+        Bug(
+            "11: flushes", "recover, committing", _rules(13), "refused", lets_crash_policies_decide
+        ),
         Bug("errors are told", "start", _rules(12), "fault", lets_errors_through),
     )
 }

@@ -17,6 +17,7 @@ RULES = {
     10: "Looking changes nothing.",
     11: "What was acknowledged is there in full, at once.",
     12: "A failing file system is told by a LifecycleError.",
+    13: "After a flush of an image failed, nothing is acknowledged that the disk does not hold.",
 }
 
 

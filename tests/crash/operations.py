@@ -15,10 +15,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from lifecycle import files, flushing
+from crash.refusing import FLUSHES, Refusal, image_of
+from lifecycle import doubt, files, flushing
 
 STOPPED = 77
 """The exit status of a process that was stopped dead."""
@@ -56,6 +58,8 @@ class Operations:
         opens: whether each opening counts, those for reading too.
         sync: whether what is synced is really synced. What a process leaves that dies does not depend on it, only
             what a power cut leaves.
+        refusal: an image that the disk refuses.
+        refused: the image that was to be flushed by the operation that was struck at, if it was one.
     """
 
     def __init__(
@@ -65,21 +69,28 @@ class Operations:
         *,
         opens: bool = False,
         sync: bool = False,
+        refusal: Refusal | None = None,
     ) -> None:
         self.done: list[str] = []
         self.strike_at = strike_at
         self.strike = strike
         self.opens = opens
         self.sync = sync
+        self.refusal = refusal
+        self.refused: Path | None = None
 
     def __call__(self, name: str, real: Callable[..., Any], args: Any, options: Any) -> Any:
-        if name == "fsync" and not self.sync:
+        if name in {"fsync", "syncfs"} and not self.sync:
             real = _nothing
         texts = [_RANDOM.sub("~", one) for one in args if isinstance(one, str)]
         self.done.append(
             " ".join([name, *("(unnamed)" if "/fd/" in one else one for one in texts)])
         )
+        if self.refusal is not None:
+            self.refusal.meet(name, args)
         if len(self.done) == self.strike_at and self.strike is not None:
+            if name in FLUSHES:
+                self.refused = image_of(args[0])
             return self.strike(lambda: real(*args, **options))
         return real(*args, **options)
 
@@ -126,13 +137,17 @@ def watch(operations: Operations) -> Iterator[Operations]:
     """Let the product's file operations go by way of this."""
     before = files.os, files.fcntl
     files.os, files.fcntl = _Os(operations), _Fcntl(operations)  # type: ignore[assignment]
-    sync_all = flushing.sync_file_system
+    sync_all, write_out, ask = flushing.sync_file_system, doubt.write_out, doubt.ask
 
-    def sync_file_system(fd: int) -> None:
-        operations("fsync", sync_all, (fd,), {})
+    def patch(owner: Any, name: str, operation: str, real: Callable[[int], None]) -> Any:
+        return mock.patch.object(owner, name, lambda fd: operations(operation, real, (fd,), {}))
 
     try:
-        with mock.patch.object(flushing, "sync_file_system", sync_file_system):
+        with (
+            patch(flushing, "sync_file_system", "syncfs", sync_all),
+            patch(doubt, "write_out", "write out", write_out),
+            patch(doubt, "ask", "ask", ask),
+        ):
             yield operations
     finally:
         files.os, files.fcntl = before

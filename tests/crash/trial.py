@@ -22,6 +22,7 @@ from crash.findings import Tally, Violation
 from crash.operations import STOPPED, Operations, fail_with, in_child, stop_before, watch
 from crash.pictures import BLOCK, Picture, Unflushed, in_words
 from crash.power import Mains
+from crash.refusing import Refusal, acknowledged, settle_everything
 from crash.scene import Scene
 from crash.situations import FOREIGN, set_up
 from lifecycle import LifecycleError, Pool, events
@@ -29,6 +30,9 @@ from lifecycle.errors import NoSuchRevision, NoSuchVolume, Refused
 
 _UNFLUSHED, _UNFLUSHED_AT = b"unflushed".ljust(2 * BLOCK, b"!"), 8 * BLOCK
 """What a guest writes and does not flush, and where."""
+
+_WORKING = "prepared/pool/**/*-dirty.img"
+_KEEPING = ("commit", "checkpoint", "resize")
 
 Bug = Callable[[], AbstractContextManager[object]]
 
@@ -154,8 +158,72 @@ class Stage:
                 shutil.rmtree(run)
                 return
             self.tally.faults += 1
-            self.examine(run, how, number, operations.done)
+            if operations.refused is not None and self._is_in_doubt(operations.refused, run):
+                refusal = Refusal(operations.refused, told=True)
+                self._settle(run, refusal, how, operations.done)
+            else:
+                self.examine(run, how, number, operations.done)
             shutil.rmtree(run)
+
+    def refuse_everywhere(self) -> None:
+        """Let the disk refuse what was written to each working image, one after the other, and take it again."""
+        images = sorted(
+            one.relative_to(self.where / "prepared") for one in self.where.glob(_WORKING)
+        )
+        for image in images:
+            run = self.copy("run")
+            self.let_guest_write(run)
+            if not self._is_written(run / image, run):
+                shutil.rmtree(run)
+                continue
+            refusal = Refusal(run / image)
+            operations = Operations(refusal=refusal)
+            how = f"{image.name} refused"
+            try:
+                with clock(1), watch(operations), refusal.in_force(), self.bug():
+                    self.scene.act(Pool.open(run / "pool"))
+            except LifecycleError:
+                pass
+            except Exception as error:  # noqa: BLE001 - whatever else it is, it is a violation
+                self._found(12, repr(error), how, None, operations.done)
+            self.tally.faults += 1
+            self._settle(run, refusal, how, operations.done)
+            shutil.rmtree(run)
+
+    def _is_written(self, image: Path, run: Path) -> bool:
+        """Tell whether there is something in the image that the disk can refuse."""
+        return Pool.open(run / "pool")[_volume_of(image, run)].state != "started"
+
+    def _is_in_doubt(self, image: Path, run: Path) -> bool:
+        """Tell whether the image's volume is damaged now, and was not before."""
+        pool, volume_id = Pool.open(run / "pool"), _volume_of(image, run)
+        before = self.examiner.before.get(volume_id)
+        was = before is not None and before.state == "damaged"
+        return volume_id in pool and pool[volume_id].state == "damaged" and not was
+
+    def _settle(self, run: Path, refusal: Refusal, how: str, operations: list[str]) -> None:
+        """Do all that is done after an image was refused, and see that nothing acknowledged is other on the disk."""
+        pool = Pool.open(run / "pool")
+        keeps = self.scene.event in _KEEPING and pool[self.scene.volume].look().saves
+        try:
+            with clock(2), watch(Operations(refusal=refusal)), refusal.in_force(), self.bug():
+                settle_everything(pool, self.scene.again or self.scene.act, LifecycleError)
+            before = acknowledged(pool)
+            refusal.reclaim()
+            after = acknowledged(pool)
+            for one in before:
+                if after.get(one) != before[one]:
+                    text = f"{one} was acknowledged, and is other on the disk"
+                    self._found(13, text, how, None, operations)
+            if keeps and not os.fstat(refusal.fd).st_nlink:
+                self._found(6, "what the disk held was thrown away", how, None, operations)
+            for volume in pool:
+                if volume.state == "damaged":
+                    self._found(7, f"{volume.id} stays damaged", how, None, operations)
+        except (LifecycleError, OSError) as error:
+            self._found(7, f"no way back: {error!r}", how, None, operations)
+        finally:
+            refusal.close()
 
     def stop_twice_everywhere(self) -> None:
         """Stop the event everywhere, and then the recovery, or the event done again, everywhere."""
@@ -257,6 +325,12 @@ class Stage:
         done = tuple(operations or self.operations[:number])
         found = Violation(self.scene.name, self.kind, how, rule, text, done)
         self.tally.violations += (found,)
+
+
+def _volume_of(image: Path, run: Path) -> str:
+    """Return the id of the volume whose working or current image this is."""
+    name = image.name.removesuffix(".img").removesuffix("-dirty")
+    return f"{image.parent.relative_to(run / 'pool')}/{name}"
 
 
 def _side_by_side(path: list[Picture]) -> list[Picture]:
