@@ -368,10 +368,7 @@ class FlushFailed(StorageFailed):
         )
         if not self.own:
             return f"{text} Make it anew before it is used."
-        text += (
-            " Its volume is damaged until someone decides: `lifecycle revert` keeps what the disk holds,"
-            " `lifecycle stop --discard` throws it away."
-        )
+        text += " Its volume is damaged until someone decides what is kept of it; `lifecycle show` says how."
         if self.unnoted is not None:
             text += (
                 f" But this could not be noted safely ({self.unnoted}): if `lifecycle show` does not say"

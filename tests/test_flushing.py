@@ -21,7 +21,7 @@ from disks import MIB, cycle, draw, seen, seen_by_vm
 from mounts import KINDS, FileSystem
 from thin import ThinDisk
 
-from lifecycle import Pool, State, StorageFailed, Volume, doubt, flushing
+from lifecycle import Pool, State, StorageFailed, Volume, doubt, events, flushing
 from lifecycle.ending import Ending, end
 from lifecycle.errors import FlushFailed, LifecycleError, Refused
 
@@ -310,6 +310,43 @@ def test_other_volumes_of_the_vm_go_on_unattended(disk: ThinDisk, pool: Pool) ->
     with pytest.raises(Refused, match="flush of its working image failed"):
         pool.vm("ci").stop()
     assert len(pool.vm("ci").stop(discard=True)) == 1
+
+
+def test_what_begins_from_its_current_image_goes_on(disk: ThinDisk, pool: Pool) -> None:
+    volume = written(pool)
+    disposable = pool.create_volume("vm/root", source=volume.id)
+    refused(disk, volume)
+    with pytest.raises(FlushFailed):
+        volume.stop()
+    disk.take()
+    disposable.start()
+    assert seen_by_vm(disposable)[:3] == b"one"
+    assert disposable.stop().event == "release"
+
+
+def test_a_run_keeps_nothing_and_says_so(call: Call, disk: ThinDisk, pool: Pool) -> None:
+    pool.create_volume("ci/root", SIZE)
+    cycle(pool["ci/root"], b"one")
+    cycle(pool.create_volume("ci/home", SIZE), b"one")
+
+    def refuse(_pool: Pool, **_: object) -> None:
+        disk.refuse()
+
+    events.started.connect(refuse)
+    writes = (
+        f"printf two | dd of={{root}} conv=notrunc && head -c {MIB} /dev/urandom"
+        f" | dd of={{root}} bs={MIB} seek=2 conv=notrunc iflag=fullblock"
+    )
+    try:
+        called = call("run", "ci", "--", "sh", "-c", f"({writes}) 2>/dev/null", status=1)
+    finally:
+        events.started.disconnect(refuse)
+    assert "may hold less of that image than was written" in called.err
+    disk.take()
+    assert {one.id: one.state for one in pool}["ci/root"] == State.DAMAGED
+    again = call("run", "ci", "--", "true", status=3)
+    assert "flush of its working image failed" in again.err
+    nothing_is_other_than_on_the_disk(pool, disk)
 
 
 @pytest.mark.parametrize("policy", ["resume", "commit", "revert"])

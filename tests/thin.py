@@ -71,6 +71,7 @@ class ThinDisk:
 
     def refuse(self) -> None:
         """Let all be refused from now on that is written where nothing is yet."""
+        self.take()
         run("sync", "-f", str(self.path))
         run("fstrim", str(self.path))
         if self.kind != "xfs":

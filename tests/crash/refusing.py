@@ -105,7 +105,7 @@ def acknowledged(pool: Pool) -> dict[tuple[str, int | None], bytes]:
 
 
 def settle_everything(pool: Pool, act: Callable[[Pool], object], errors: Any) -> None:
-    """Do what people and hosts do after a failure: the same again, a recovery, a stop; then what leads out of damage."""
+    """Do what people and hosts do after a failure: the same again, a recovery, a stop; then what mends damage."""
     for again in (act, act, act, lambda one: one.recover(), lambda one: one.recover()):
         with suppress(errors):
             again(pool)
