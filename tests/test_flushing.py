@@ -405,6 +405,31 @@ def test_a_file_that_is_to_be_imported(disk: ThinDisk, pool: Pool) -> None:
     assert "ci/new" not in pool
 
 
+# ---------------------------------------------------------------- a file system that may end its mount
+
+
+def test_nothing_is_believed_of_a_file_system_that_may_end_its_mount(
+    mounted: Callable[[str], FileSystem],
+) -> None:
+    disk = ThinDisk(mounted("xfs").new_directory(), "ext4")
+    try:
+        pool = Pool.create(disk.path / "pool", setup_check=False)
+        volume = written(pool)
+        refused(disk, volume)
+        with pytest.raises(StorageFailed):
+            volume.stop()
+        disk.take()
+        with pytest.raises(LifecycleError):
+            volume.stop()
+        disk.reboot()
+        # noted, or as after a power cut
+        assert volume.state in {State.DAMAGED, State.DIRTY}
+        volume.revert()
+        nothing_is_other_than_on_the_disk(pool, disk)
+    finally:
+        disk.close()
+
+
 # ---------------------------------------------------------------- what is said
 
 

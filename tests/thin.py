@@ -18,11 +18,12 @@ from pathlib import Path
 from mounts import run
 
 MIB = 1 << 20
-_SIZE = {"xfs": 320 * MIB, "btrfs": 320 * MIB, "plain": 64 * MIB}
+_SIZE = {"xfs": 320 * MIB, "btrfs": 320 * MIB, "plain": 320 * MIB, "ext4": 64 * MIB}
 _MAKE = {
     "xfs": ("mkfs.xfs", "-q"),
     "btrfs": ("mkfs.btrfs", "-q", "-m", "single", "-d", "single"),
-    "plain": ("mkfs.ext4", "-q", "-b", "4096"),
+    "plain": ("mkfs.xfs", "-q", "-m", "reflink=0"),
+    "ext4": ("mkfs.ext4", "-q", "-b", "4096"),
 }
 _BTRFS_CONTENT = r"length (\d+) owner 2 stripe_len \d+ type DATA\|.*?offset (\d+)"
 _STEP = 64 << 10
@@ -36,7 +37,7 @@ class ThinDisk:
     """A file system that can be made to refuse new content.
 
     Attributes:
-        kind: as `mounts.KINDS` has it.
+        kind: as `mounts.KINDS` has it, the plain one an XFS without reflinks; or `ext4`, which may end its mount.
         path: where it is mounted.
     """
 
@@ -74,7 +75,7 @@ class ThinDisk:
         self.take()
         run("sync", "-f", str(self.path))
         run("fstrim", str(self.path))
-        if self.kind != "xfs":
+        if self.kind in {"btrfs", "ext4"}:
             self._reserve()  # what is free of its trees too
             run("fsfreeze", "-f", str(self.path))  # which brings the image up to date
             try:
@@ -124,5 +125,5 @@ class ThinDisk:
             for start, end in parts:
                 for at in range(start, end, _STEP):
                     length = min(_STEP, end - at)
-                    if self.kind == "plain" or not any(os.pread(image.fileno(), length, at)):
+                    if self.kind == "ext4" or not any(os.pread(image.fileno(), length, at)):
                         _LIBC.fallocate(image.fileno(), _PUNCH, _Offset(at), _Offset(length))
