@@ -22,6 +22,7 @@ from contextlib import suppress
 
 from lifecycle import copying, extents, files
 from lifecycle.errors import FlushError
+from lifecycle.files import Directory
 
 MARK = stat.S_ISVTX
 """The bit of an image's mode that says that a flush of it failed: `ls -l` shows it as a T at the end."""
@@ -145,31 +146,53 @@ def ask(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def settle(fd: int) -> None:
-    """Let what is read of an image be what the disk holds of it; its modification time becomes a real one.
+def settle(directory: Directory, file: str) -> bool:
+    """Let what is read of an image in doubt be what the disk holds of it; any other is left as it is.
 
-    What can still be written is written first. No one else may have the image open.
+    What can still be written is written first. No one else may have the image open. It stays marked.
 
-    Args:
-        fd: the image, open for writing.
+    Returns:
+        whether it is in doubt.
 
     Raises:
         OSError: memory still holds some of it.
     """
-    with suppress(OSError):  # of what cannot be written the disk keeps what it has
-        write_out(fd)
-    # its size too may be known to memory alone, if what was refused made it longer
-    size = os.fstat(fd).st_size
-    files.truncate(fd, size + _SECTOR)
-    files.truncate(fd, size)
-    files.sync_content(fd)
-    for _attempt in range(_ATTEMPTS):
-        copying.drop_cache(fd)
-        if not copying.is_cached(fd):
-            return
-    raise OSError(errno.EBUSY, "memory still holds some of the image, which may not be on the disk")
+    if not is_marked(directory.stat(file)):
+        return False
+    fd = directory.open_file(file, writable=True)
+    try:
+        with suppress(OSError):  # of what cannot be written the disk keeps what it has
+            write_out(fd)
+        _let_size_be_written(fd)
+        files.sync_content(fd)
+        for _attempt in range(_ATTEMPTS):
+            copying.drop_cache(fd)
+            if not copying.is_cached(fd):
+                return True
+    finally:
+        os.close(fd)
+    raise OSError(errno.EBUSY, "memory still holds some of it, which may not be on the disk", file)
+
+
+def _let_size_be_written(fd: int) -> None:
+    """Let an image's size be durable with its status: memory alone knows it, if what was refused made it longer."""
+    status = os.fstat(fd)
+    files.truncate(fd, status.st_size + _SECTOR)
+    files.truncate(fd, status.st_size)
+    files.set_time(fd, status.st_mtime_ns)
 
 
 def clear(fd: int) -> None:
     """Take the mark off an image that has been settled; durable with its status."""
     files.set_mode(fd, stat.S_IMODE(os.fstat(fd).st_mode) & ~MARK)
+
+
+def believe(directory: Directory, file: str) -> None:
+    """Settle an image in doubt, and take the mark off; durable. Any other is left as it is."""
+    if settle(directory, file):
+        fd = directory.open_file(file)
+        try:
+            clear(fd)
+            files.sync_content(fd)
+        finally:
+            os.close(fd)

@@ -410,8 +410,9 @@ def make_own(fd: int) -> None:
     status = os.fstat(fd)
     if status.st_uid != os.geteuid():
         os.fchown(fd, os.geteuid(), -1)
-    if stat.S_IMODE(status.st_mode) != FILE_MODE:
-        os.fchmod(fd, FILE_MODE)
+    mode = FILE_MODE | (status.st_mode & stat.S_ISVTX)  # which marks an image in doubt (doubt.py)
+    if stat.S_IMODE(status.st_mode) != mode:
+        os.fchmod(fd, mode)
     for name in _attributes(fd):
         if name.startswith(_OF_OTHERS):
             os.removexattr(fd, name)

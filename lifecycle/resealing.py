@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import os
 
-from lifecycle import files, seals
+from lifecycle import doubt, seals
+from lifecycle.doubt import Image
+from lifecycle.errors import Refused
 from lifecycle.verify_reflink import sealed_images
 from lifecycle.volume_files import VolumeFiles
 
 
 def reseal(opened: VolumeFiles) -> tuple[int, ...]:
-    """Seal the images of a volume at rest that do not bear their seal; return their numbers. Durable."""
+    """Seal the images of a volume at rest that do not bear their seal; return their numbers. Durable.
+
+    Raises:
+        Refused: a flush of one failed before. FlushError: it failed now.
+    """
     accepted = []
     for number, file, status, at in sealed_images(
         opened.directory, opened.evidence, opened.view, opened.record
     ):
+        if doubt.is_marked(status):
+            reason = f"a flush of {file} failed, so the disk may hold less than was written; copy it anew"
+            raise Refused(opened.volume_id, opened.view.state, "accept", reason)
         if seals.is_sealed(status, number, at):
             continue
         fd = opened.directory.open_file(file)
         try:
             second = opened.seal(fd, number, at)
-            files.sync_content(fd)
+            Image(fd, f"{opened.directory.path}/{file}").sync()
         finally:
             os.close(fd)
         if number == opened.view.current:

@@ -163,7 +163,7 @@ class VolumeFiles(VolumeImages):
             file, at = self._file_to_go_back_to(number, change)
         if file is not None:
             stamp = self._stamp_of(file, number)
-        self._believe(file or self.current)
+        doubt.believe(self.directory, file or self.current)
         record = self.record._replace(current=number, at=at, rest=State.REVERTED, stamp=stamp)
         with self.ready(record) as draft:
             files.sync_content(draft.fd)
@@ -179,20 +179,6 @@ class VolumeFiles(VolumeImages):
         if status is None or seals.number_in(status) != number:
             return None
         return max(seals.second_in(status), 0)
-
-    def _believe(self, file: str) -> None:
-        """Let an image in doubt be what the disk holds of it; any other is left as it is."""
-        if not doubt.is_marked(self.directory.stat(file)):
-            return
-        fd = self.directory.open_file(file, writable=True)
-        try:
-            time = os.fstat(fd).st_mtime_ns
-            doubt.settle(fd)
-            doubt.clear(fd)
-            files.set_time(fd, time)
-            files.sync_content(fd)
-        finally:
-            os.close(fd)
 
     def take_current(self, change: Change) -> bool:
         """Let the current image itself be the working one; durable when the directory is synced.
@@ -320,8 +306,10 @@ class VolumeFiles(VolumeImages):
         if self.evidence.changed_beside:
             self._put_aside(self.name + Kind.COW, change)
             self.directory.remove(self.name + Kind.COW)
-        if self.evidence.working is None:
-            return None
+        return None if self.evidence.working is None else self._rescue_working(change)
+
+    def _rescue_working(self, change: Change) -> tuple[int, str]:
+        """Keep what the disk holds of the working image as a revision; return its number and file."""
         is_taken = change.event == Event.IMPORT and change.revision == self.record.next
         number = self.record.next + is_taken
         record = self.record.with_note(number, Note(cause=CRASH))
@@ -330,15 +318,13 @@ class VolumeFiles(VolumeImages):
         self.record = record._replace(next=number + 1)
         file = names.revision_file(self.name, number, change.at)
         with self.finishing(change._replace(revision=number)) as (working, images, _second):
-            if doubt.is_marked(self.evidence.working):
-                fd = self.directory.open_file(working, writable=True)
-                try:
-                    doubt.settle(fd)  # it stays marked until someone goes back to it
-                finally:
-                    os.close(fd)
+            is_in_doubt = doubt.settle(self.directory, working)
             for image in images:
                 image.sync()
             self.directory.rename(working, file)
+            if is_in_doubt:
+                for image in images:
+                    doubt.clear(image.fd)  # after a crash before that, going back to it does so
         return number, file
 
     def _put_aside(self, file: str, change: Change) -> None:

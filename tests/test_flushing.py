@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -384,6 +385,26 @@ def test_a_current_image_that_others_put_there(disk: ThinDisk, pool: Pool) -> No
     assert seen(volume) != REFUSED
     nothing_is_other_than_on_the_disk(pool, disk)
     volume.start()
+
+
+def test_an_image_that_was_copied_here_is_not_accepted(disk: ThinDisk, pool: Pool) -> None:
+    volume = pool.create_volume("ci/root", SIZE)
+    cycle(volume, b"one")
+    cycle(volume, b"two")
+    (file,) = Path(pool.path, "ci").glob("root.img.1@*")
+    os.utime(file)
+    os.truncate(file, 0)
+    disk.refuse()
+    with open(file, "r+b") as image:
+        image.write(REFUSED * 4)
+    os.utime(file)
+    os.sync()
+    disk.take()
+    with pytest.raises(FlushFailed) as caught:
+        volume.accept()
+    assert caught.value.image == str(file)
+    with pytest.raises(Refused, match="copy it anew"):
+        volume.accept()
 
 
 def test_a_file_that_is_to_be_imported(disk: ThinDisk, pool: Pool) -> None:
