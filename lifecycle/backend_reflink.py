@@ -27,7 +27,6 @@ from lifecycle import (
     ahead_files,
     copying,
     events,
-    extents,
     files,
     holders,
     listing,
@@ -195,7 +194,8 @@ class ReflinkBackend(ReflinkCloning):
             if opened.findings:
                 log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
                 withdrawing.put_back(opened)
-                opened.write(opened.record)
+                if opened.record != opened.evidence.record:  # a full disk may have no room for it
+                    opened.write(opened.record)
                 opened.directory.sync()
             elif (locked := self._locked(volume_id)) is not None:
                 locked.settled[volume_id] = opened

@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from lifecycle import ahead_files, copying, extents, files, holders, names, probing
+from lifecycle import ahead_files, copying, files, holders, names, probing
 from lifecycle.config import VolumeConfig
 from lifecycle.doubt import Image
 from lifecycle.errors import NoReflinks, NoSuchVolume, NotTheSame, Unsupported
