@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from lifecycle.calling import INTERRUPTED, USAGE, complain_of_usage, ended, perform
 from lifecycle.errors import LifecycleError
@@ -40,30 +41,71 @@ def command(name: str, *, short_help: str) -> Callable[[Callable[..., None]], cl
         @functools.wraps(function)
         def call(**parameters: Any) -> int:
             try:
-                return perform(function, **parameters)
+                return perform(function, **given_to_all(click.get_current_context()), **parameters)
             except WrongUsage as error:
                 raise click.UsageError(str(error)) from error
 
-        return click.command(name, short_help=short_help)(_VERBOSE(_JSON(_POOL(call))))
+        return click.command(name, short_help=short_help)(with_common_options(call))
 
     return decorate
 
 
-_POOL = click.option(
-    "--pool",
-    metavar="DIR|NAME",
-    envvar="LIFECYCLE_POOL",
-    type=click.Path(),
-    help="The pool: its directory, or the name it is known by. By default $LIFECYCLE_POOL, else"
-    " /var/lib/lifecycle for root and ~/.local/share/lifecycle for others.",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-_VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Log every file operation on stderr.")
+_COMMON = "lifecycle.common"
+"""Where a call's contexts keep together what was given of the options common to all commands."""
+
+
+def _note(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Note a common option. The command's come after those before it, so of one given twice the later counts."""
+    name = parameter.name or ""
+    noted: dict[str, Any] = context.meta.setdefault(_COMMON, {})
+    if name not in noted or context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        noted[name] = value
+
+
+def given_to_all(context: click.Context) -> dict[str, Any]:
+    """Return the options common to all commands, wherever on the line they were given: before the command or behind."""
+    noted: dict[str, Any] = context.meta.get(_COMMON, {})
+    return noted
+
+
+def with_common_options(function: Any) -> Any:
+    """Let a command or a group take the options common to all commands."""
+    options = (
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            expose_value=False,
+            callback=_note,
+            help="Log every file operation on stderr.",
+        ),
+        click.option(
+            "--json",
+            "as_json",
+            is_flag=True,
+            expose_value=False,
+            callback=_note,
+            help="Print one JSON document.",
+        ),
+        click.option(
+            "--pool",
+            metavar="DIR|NAME",
+            envvar="LIFECYCLE_POOL",
+            type=click.Path(),
+            expose_value=False,
+            callback=_note,
+            help="The pool: its directory, or the name it is known by. By default $LIFECYCLE_POOL, else"
+            " /var/lib/lifecycle for root and ~/.local/share/lifecycle for others.",
+        ),
+    )
+    for option in options:
+        function = option(function)
+    return function
 
 
 def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the ids of volumes and VMs that begin like this, for the shell."""
-    session = Session(context.params.get("pool"), as_json=False)
+    session = Session(given_to_all(context).get("pool"), as_json=False)
     name, colon, _rest = incomplete.partition(":")
     try:
         pool = session.located(f"{name}:x")[0] if colon else session.pool
@@ -132,8 +174,11 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version)
+@with_common_options
 def cli() -> None:
     """Undoable disks for virtual machines.
+
+    The options common to all commands stand before the command or behind it; of one given twice, the later counts.
 
     A TARGET is a VM (a directory of the pool) or a volume (VM/NAME). POOL:VM and POOL:VM/NAME are those of
     another pool that this machine knows (`lifecycle pools`).

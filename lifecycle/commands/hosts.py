@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lifecycle.calling import FAILED
-from lifecycle.cli import command
+from lifecycle.cli import command, with_common_options
 from lifecycle.hosts import installing
 from lifecycle.session import Session
 
@@ -88,9 +88,11 @@ def status_command(session: Session, root: str) -> None:
         session.exit_status = FAILED
 
 
-host_command = click.Group(
-    "host",
-    commands=[install_command, uninstall_command, status_command],
-    short_help="Let libvirt and others call lifecycle.",
-    help="Let a host of VMs call lifecycle by itself at each start and stop of a VM.",
-)
+@click.group("host", short_help="Let libvirt and others call lifecycle.")
+@with_common_options
+def host_command() -> None:
+    """Let a host of VMs call lifecycle by itself at each start and stop of a VM."""
+
+
+for one in (install_command, uninstall_command, status_command):
+    host_command.add_command(one)
