@@ -1,8 +1,9 @@
-"""Where the program `lifecycle` begins: what hosts call at each start and stop of a VM goes the short way.
+"""Where the program `lifecycle` begins: what is done at each start and stop of a VM goes the short way.
 
-How this works. `start TARGET…` and `stop TARGET…`, with no options but --pool and --discard, need neither what reads
-all of the command line nor what draws: their words are understood here. Everything else, whatever is wrong with it
-included, is left to the command line (cli.py), which comes to the same functions in the end.
+How this works. The events of a volume's life (`start TARGET…`, `stop TARGET…` and so on, the keys of `SHORT_WAY`) need
+neither what reads all of the command line nor what draws: with no options but --pool and a few of their own, their words
+are understood here. Everything else, whatever is wrong with it included, is left to the command line (cli.py), which
+comes to the same functions in the end.
 """
 
 from __future__ import annotations
@@ -21,23 +22,33 @@ COMPLETES = "_LIFECYCLE_COMPLETE"
 """The environment variable with which a shell asks for completions."""
 
 
+SHORT_WAY: dict[str, dict[str, bool]] = {
+    "start": {},
+    "stop": {"--discard": False},
+    "checkpoint": {},
+    "revert": {"--to": True},
+}
+"""The commands that can go the short way, each with its own options that can, and whether these take a value."""
+_OF_ONE_VOLUME = {"revert"}
+
+
 class Plain:
-    """A call of `start` or `stop` as hosts write it.
+    """A call of such a command as hosts write it.
 
     Attributes:
-        command: `start` or `stop`.
+        command: its name.
         targets: the addresses given, at least one.
         pool: the pool given; None for the usual one.
-        discard: whether a stop throws away.
+        options: its own options that were given, by the names of the parameters.
     """
 
-    __slots__ = ("command", "discard", "pool", "targets")
+    __slots__ = ("command", "options", "pool", "targets")
 
-    def __init__(self, command: str, pool: str | None) -> None:
-        self.command = command
+    def __init__(self, pool: str | None) -> None:
+        self.command = ""
         self.targets: list[str] = []
         self.pool = pool
-        self.discard = False
+        self.options: dict[str, str | bool] = {}
 
 
 def main() -> NoReturn:
@@ -53,23 +64,33 @@ def main() -> NoReturn:
 
 def understood(given: Sequence[str], environment: Mapping[str, str]) -> Plain | None:
     """Return the call that these words are, if it is one that goes the short way."""
-    if COMPLETES in environment or not given or given[0] not in {"start", "stop"}:
+    if COMPLETES in environment:
         return None
-    plain = Plain(given[0], environment.get("LIFECYCLE_POOL"))
-    words = iter(given[1:])
+    plain = Plain(environment.get("LIFECYCLE_POOL"))
+    own: Mapping[str, bool] = {}
+    words = iter(given)
     for word in words:
-        if word == "--discard" and plain.command == "stop":
-            plain.discard = True
-        elif word == "--pool":
-            plain.pool = next(words, "-")
-        elif word.startswith("--pool="):
-            plain.pool = word.removeprefix("--pool=")
-        elif word.startswith("-"):
+        if not word.startswith("-"):
+            if plain.command:
+                plain.targets.append(word)
+            elif word in SHORT_WAY:
+                plain.command, own = word, SHORT_WAY[word]
+            else:
+                return None
+            continue
+        name, equals, value = word.partition("=")
+        takes_value = name == "--pool" or own.get(name)
+        if takes_value:
+            value = value if equals else next(words, "-")
+        if (takes_value and value.startswith("-")) or (not takes_value and word not in own):
             return None
+        if name == "--pool":
+            plain.pool = value
         else:
-            plain.targets.append(word)
+            plain.options[name.removeprefix("--")] = value if takes_value else True
     is_odd = plain.pool is not None and plain.pool.startswith("-")
-    return None if is_odd or not plain.targets else plain
+    is_odd |= not plain.targets or (plain.command in _OF_ONE_VOLUME and len(plain.targets) > 1)
+    return None if is_odd else plain
 
 
 def run(given: Sequence[str], plain: Plain) -> int:
@@ -80,10 +101,11 @@ def run(given: Sequence[str], plain: Plain) -> int:
 
     def call() -> int:
         try:
-            if plain.command == "start":
-                return calling.perform(start_stop.start, pool=plain.pool, targets=plain.targets)
             return calling.perform(
-                start_stop.stop, pool=plain.pool, targets=plain.targets, discard=plain.discard
+                getattr(start_stop, plain.command),
+                pool=plain.pool,
+                targets=plain.targets,
+                **plain.options,
             )
         except WrongUsage as error:
             return calling.complain_of_usage(given, error, str(error), f"lifecycle {plain.command}")

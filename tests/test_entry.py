@@ -1,4 +1,4 @@
-"""The short way of `start` and `stop`: it does and says what the command line does, and loads little."""
+"""The short way of `start`, `stop` and their like: it does and says what the command line does, and loads little."""
 
 from __future__ import annotations
 
@@ -36,16 +36,38 @@ def long_way(words: list[str]) -> int:
 @pytest.mark.parametrize(
     ("words", "environment", "understood"),
     [
-        ("start a/root", {}, ("start", ["a/root"], None, False)),
-        ("start a b/root p:c", {}, ("start", ["a", "b/root", "p:c"], None, False)),
-        ("stop a", {"LIFECYCLE_POOL": "/p"}, ("stop", ["a"], "/p", False)),
-        ("stop a --discard", {}, ("stop", ["a"], None, True)),
-        ("stop --discard a --discard", {}, ("stop", ["a"], None, True)),
-        ("start --pool q a", {"LIFECYCLE_POOL": "/p"}, ("start", ["a"], "q", False)),
-        ("start a --pool=q", {}, ("start", ["a"], "q", False)),
-        ("start --pool=p a --pool q", {}, ("start", ["a"], "q", False)),
+        ("start a/root", {}, ("start", ["a/root"], None, {})),
+        ("start a b/root p:c", {}, ("start", ["a", "b/root", "p:c"], None, {})),
+        ("stop a", {"LIFECYCLE_POOL": "/p"}, ("stop", ["a"], "/p", {})),
+        ("stop a --discard", {}, ("stop", ["a"], None, {"discard": True})),
+        ("stop --discard a --discard", {}, ("stop", ["a"], None, {"discard": True})),
+        ("start --pool q a", {"LIFECYCLE_POOL": "/p"}, ("start", ["a"], "q", {})),
+        ("start a --pool=q", {}, ("start", ["a"], "q", {})),
+        ("start --pool=p a --pool q", {}, ("start", ["a"], "q", {})),
+        ("--pool q start a", {"LIFECYCLE_POOL": "/p"}, ("start", ["a"], "q", {})),
+        ("--pool=start start a", {}, ("start", ["a"], "start", {})),
+        ("--pool p stop a --pool q", {}, ("stop", ["a"], "q", {})),
+        ("checkpoint a b/root", {}, ("checkpoint", ["a", "b/root"], None, {})),
+        ("revert a/root", {}, ("revert", ["a/root"], None, {})),
+        ("revert a/root --to 3", {}, ("revert", ["a/root"], None, {"to": "3"})),
+        ("--pool=p revert --to=empty a/root", {}, ("revert", ["a/root"], "p", {"to": "empty"})),
+        ("revert a/root --to 1 --to=2", {}, ("revert", ["a/root"], None, {"to": "2"})),
         ("", {}, None),
         ("start", {}, None),
+        ("--pool p", {}, None),
+        ("--pool", {}, None),
+        ("--json start a", {}, None),
+        ("-v start a", {}, None),
+        ("--discard stop a", {}, None),
+        ("--pool --json start a", {}, None),
+        ("--pool p show a/root", {}, None),
+        ("revert a/root b/root", {}, None),
+        ("revert --to 1", {}, None),
+        ("revert a/root --to", {}, None),
+        ("revert a/root --to -1", {}, None),
+        ("start a --to 1", {}, None),
+        ("stop a --discard=yes", {}, None),
+        ("checkpoint a --discard", {}, None),
         ("stop --discard", {}, None),
         ("start a --discard", {}, None),
         ("start a --json", {}, None),
@@ -65,7 +87,7 @@ def test_which_words_go_the_short_way(
     words: str, environment: dict[str, str], understood: tuple[object, ...] | None
 ) -> None:
     plain = entry.understood(words.split(), environment)
-    found = plain and (plain.command, plain.targets, plain.pool, plain.discard)
+    found = plain and (plain.command, plain.targets, plain.pool, plain.options)
     assert found == understood
 
 
@@ -131,6 +153,20 @@ def holdings(pool: Pool) -> dict[str, tuple[str, list[int]]]:
         ("start ", 2),
         ("start a é", 1),
         ("start a ../x", 2),
+        ("checkpoint w", 0),
+        ("checkpoint w/root w/data", 0),
+        ("checkpoint a", 3),
+        ("checkpoint nothing", 1),
+        ("revert a/root", 0),
+        ("revert a/root --to 1", 0),
+        ("revert a/root --to=empty", 0),
+        ("revert a/root --to 9", 1),
+        ("revert a/root --to nine", 2),
+        (f"revert a/root --to {'9' * 5000}", 2),
+        ("revert w/root", 0),
+        ("revert w/root --to 1", 3),
+        ("revert b/root", 3),
+        ("revert a", 2),
     ],
 )
 def test_both_ways_do_and_say_the_same(
@@ -280,6 +316,9 @@ def test_a_start_and_a_stop_load_only_what_they_need(pools: list[Pool]) -> None:
     draw(pools[0]["a/root"], b"two")
     assert loaded("stop", "a/root", *pool) & NOT_NEEDED == set()
     assert numbers(pools[0]["a/root"]) == [1]
+    assert loaded("revert", "a/root", *pool) & NOT_NEEDED == set()
+    pools[0]["a/root"].start()
+    assert loaded("checkpoint", "a/root", *pool) & NOT_NEEDED == set()
     assert "click" in loaded("show", "a/root", *pool, "--json")
 
 

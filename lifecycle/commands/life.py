@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from lifecycle import documents, events
+from lifecycle import documents
 from lifecycle.calling import FAILED
 from lifecycle.cli import all_pools_option, command, complete, targets_argument, volume_argument
 from lifecycle.commands import start_stop
-from lifecycle.commands.start_stop import line, say
+from lifecycle.commands.start_stop import line, tell_line
 from lifecycle.ending import Ended, Ending, end
 from lifecycle.errors import LifecycleError
 from lifecycle.session import Session, every_pool
-from lifecycle.states import RUNNING
 from lifecycle.together import Outcome
-from lifecycle.vm import VM
 
 if TYPE_CHECKING:
-    from lifecycle.change import Change
-    from lifecycle.pool import Pool
-    from lifecycle.volume import Volume
+    pass
 
 _SERVICE_RESULT = "service-result"
 _NOTHING_TO_RECOVER = "nothing to recover"
@@ -71,12 +67,7 @@ def checkpoint_command(session: Session, targets: tuple[str, ...]) -> None:
 
     Of a VM: each volume that runs and is saved on stop.
     """
-    outcome: Outcome = []
-    for target in session.targets(targets):
-        outcome += (
-            target.checkpoint() if isinstance(target, VM) else [(target, target.checkpoint())]
-        )
-    say(session, outcome)
+    start_stop.checkpoint(session, targets)
 
 
 @command("revert", short_help="Take a volume back.")
@@ -88,23 +79,7 @@ def revert_command(session: Session, volume_id: str, to: str | None) -> None:
     Nothing is lost by it at rest: what it held becomes a revision. Running and with --to, it first throws away what was
     written since the start, and says so. Refused while someone has the image open.
     """
-    number = None
-    if to is not None:
-        if to != "empty" and not (to.isascii() and to.isdecimal()):
-            raise click.UsageError(f"--to is a revision's number or `empty`, not {to!r}.")
-        number = 0 if to == "empty" else int(to)
-    volume = session.volume(volume_id)
-    events.reverting.connect(_tell_what_goes_first, sender=volume.pool)
-    say(session, [(volume, volume.revert(number))], single=True)
-
-
-def _tell_what_goes_first(_pool: Pool, *, volume: Volume, change: Change) -> None:
-    """Say, before it happens, that a running volume is to lose what was written on its way to a revision."""
-    if change.source in RUNNING and change.asked.get("to") is not None:
-        _tell_line(
-            f"{volume.id} is {change.source}, and no one has its image open: what was written since its start"
-            " is thrown away first"
-        )
+    start_stop.revert(session, [volume_id], to=to)
 
 
 @command("run", short_help="Run a command with a VM's volumes started.")
@@ -150,7 +125,7 @@ def run_command(
         qmp=qmp,
         on_start=_tell,
         on_end=_tell_of_end,
-        tell=_tell_line,
+        tell=tell_line,
         stdout=stdout,
     )
     for one in ended:
@@ -231,16 +206,12 @@ def _say_done(session: Session, done: Sequence[_Done], nothing: str) -> None:
 def _tell(outcome: Outcome) -> None:
     """Say on stderr what was done; standard output is the command's."""
     for volume, change in outcome:
-        _tell_line(line(volume, change))
+        tell_line(line(volume, change))
 
 
 def _tell_of_end(ended: Sequence[Ended]) -> None:
     for one in ended:
         if one.error is None:
-            _tell_line(
+            tell_line(
                 line(one.volume, one.change) if one.change else f"{one.volume.id}: {one.text}"
             )
-
-
-def _tell_line(text: str) -> None:
-    click.echo(f"lifecycle: {text}", err=True)

@@ -1,12 +1,14 @@
-"""What `start` and `stop` do, and the line that is said of what happened to a volume.
+"""What `start`, `stop`, `checkpoint` and `revert` do, and the line that is said of what happened to a volume.
 
-A host calls these two at each start and stop of a VM: nothing is loaded here that they do not need.
+A host calls the first two at each start and stop of a VM: nothing is loaded here that they do not need.
 """
 
 from __future__ import annotations
 
-from lifecycle import together
-from lifecycle.states import Event
+from lifecycle import events, together
+from lifecycle.errors import shown
+from lifecycle.session import WrongUsage, print_line
+from lifecycle.states import RUNNING, Event
 from lifecycle.vm import VM
 
 TYPE_CHECKING = False
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lifecycle.change import Change
+    from lifecycle.pool import Pool
     from lifecycle.session import Session
     from lifecycle.together import Outcome
     from lifecycle.volume import Volume
@@ -24,7 +27,7 @@ def start(session: Session, targets: Sequence[str]) -> None:
     say(session, together.start(session.volumes(targets)))
 
 
-def stop(session: Session, targets: Sequence[str], *, discard: bool) -> None:
+def stop(session: Session, targets: Sequence[str], *, discard: bool = False) -> None:
     """Stop volumes, or all running volumes of VMs, target by target; say what became of what was written."""
     outcome: Outcome = []
     for target in session.targets(targets):
@@ -34,6 +37,47 @@ def stop(session: Session, targets: Sequence[str], *, discard: bool) -> None:
             else [(target, target.stop(discard=discard))]
         )
     say(session, outcome)
+
+
+def checkpoint(session: Session, targets: Sequence[str]) -> None:
+    """Keep what running volumes, or VMs, have written by now, target by target; say as which revisions."""
+    outcome: Outcome = []
+    for target in session.targets(targets):
+        outcome += (
+            target.checkpoint() if isinstance(target, VM) else [(target, target.checkpoint())]
+        )
+    say(session, outcome)
+
+
+def revert(session: Session, targets: Sequence[str], *, to: str | None = None) -> None:
+    """Take the volume that is the one target back to a revision (a number, or `empty`); say to which.
+
+    Raises:
+        WrongUsage: `to` is no such word.
+    """
+    (address,) = targets
+    number = None
+    if to is not None:
+        is_number = to.isascii() and to.isdecimal() and len(to) <= _DIGITS
+        if to != "empty" and not is_number:
+            raise WrongUsage(f"--to is a revision's number or `empty`, not {shown(to)}.")
+        number = 0 if to == "empty" else int(to)
+    volume = session.volume(address)
+    events.reverting.connect(_tell_what_goes_first, sender=volume.pool)
+    say(session, [(volume, volume.revert(number))], single=True)
+
+
+def _tell_what_goes_first(_pool: Pool, *, volume: Volume, change: Change) -> None:
+    """Say, before it happens, that a running volume is to lose what was written on its way to a revision."""
+    if change.source in RUNNING and change.asked.get("to") is not None:
+        tell_line(
+            f"{volume.id} is {change.source}, and no one has its image open: what was written since its start"
+            " is thrown away first"
+        )
+
+
+_DIGITS = 18
+"""More than the number of any revision has."""
 
 
 def say(session: Session, outcome: Outcome, *, single: bool = False) -> None:
@@ -47,6 +91,11 @@ def say(session: Session, outcome: Outcome, *, single: bool = False) -> None:
         found[0] if single and found else found,
         *(line(volume, change) for volume, change in outcome),
     )
+
+
+def tell_line(text: str) -> None:
+    """Say something on the way, on stderr."""
+    print_line(f"lifecycle: {text}", on_stderr=True)
 
 
 def line(volume: Volume, change: Change) -> str:
