@@ -15,7 +15,8 @@ Written by `make docs` from the commands themselves; a test fails when it is sta
 Every command takes `--pool`, a pool's directory or the name that it is known by (else `$LIFECYCLE_POOL`, else
 `/var/lib/lifecycle` for root and the XDG data directory, usually `~/.local/share/lifecycle`, for others), `--json` and
 `--verbose`, before its own name or behind it (`lifecycle --pool X list`, `lifecycle list --pool X`); of an option given
-twice, the later counts. A TARGET is a VM or a volume, `VM/NAME`; `POOL:VM` and `POOL:VM/NAME` are those of another known pool.
+twice, the later counts. A TARGET is a VM or a volume, `VM/NAME`; `POOL:VM` and `POOL:VM/NAME` are those of another
+known pool.
 
 Exit status: 0 done, 1 failed, 2 usage, 3 refused (not allowed in this state, vetoed, in use).
 """

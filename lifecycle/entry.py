@@ -1,9 +1,9 @@
 """Where the program `lifecycle` begins: what is done at each start and stop of a VM goes the short way.
 
 How this works. The events of a volume's life (`start TARGET…`, `stop TARGET…` and so on, the keys of `SHORT_WAY`) need
-neither what reads all of the command line nor what draws: with no options but --pool and a few of their own, their words
-are understood here. Everything else, whatever is wrong with it included, is left to the command line (cli.py), which
-comes to the same functions in the end.
+neither what reads all of the command line nor what draws: with no options but --pool and a few of their own, their
+words are understood here. Everything else, whatever is wrong with it included, is left to the command line (cli.py),
+which comes to the same functions in the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lifecycle import short_lived
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 COMPLETES = "_LIFECYCLE_COMPLETE"
 """The environment variable with which a shell asks for completions."""
@@ -48,7 +48,7 @@ class Plain:
         self.command = ""
         self.targets: list[str] = []
         self.pool = pool
-        self.options: dict[str, str | bool] = {}
+        self.options: dict[str, Any] = {}
 
 
 def main() -> NoReturn:
