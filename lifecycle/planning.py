@@ -51,6 +51,20 @@ def plan(
     return _transition(volume, event, view, reason, asked or {})
 
 
+def resize(volume: Volume, size: int, *, shrink: bool) -> Transition | None:
+    """Return the transition that a resize to so many bytes is; None if the volume has that size: nothing is to be done.
+
+    Raises:
+        InvalidSize, Refused: it cannot be.
+    """
+    view = volume.pool.settle(volume.id)
+    has = view.config.size if view.size is None else view.size
+    if size == has and Event.RESIZE in view.allowed:
+        return None
+    asked = {"size": size, "shrink": shrink}
+    return _transition(volume, Event.RESIZE, view, None, asked)
+
+
 def stop(volume: Volume, *, discard: bool = False, reason: str | None = None) -> Transition:
     """Return the transition that a stop is: release, commit or revert. `write` has been fired if there was one.
 

@@ -142,7 +142,7 @@ class Volume(VolumeTelling):
             change = first.run()
             return second[0].run() if second else change
 
-    def resize(self, size: int | str, *, shrink: bool = False) -> Change:
+    def resize(self, size: int | str, *, shrink: bool = False) -> Change | None:
         """Give the disk another size; durable when this returns.
 
         At rest the old size stays a revision. Running, the working image is resized and loop devices made of it
@@ -152,12 +152,17 @@ class Volume(VolumeTelling):
             size: bytes, or a text like `10G`.
             shrink: allow a running volume to become smaller, which cannot be undone.
 
+        Returns:
+            what happened; None if it has that size already: no signal is sent then, and no revision spent.
+
         Raises:
             InvalidSize: no disk can have it, or not on this file system.
             Refused: it would shrink while it runs.
         """
         wanted = parse_size(size)
-        return self._run(Event.RESIZE, asked={"size": wanted, "shrink": shrink})
+        with self.pool.changing(self, what=Event.RESIZE):
+            transition = planning.resize(self, wanted, shrink=shrink)
+            return None if transition is None else transition.run()
 
     def import_from(
         self,

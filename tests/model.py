@@ -257,8 +257,18 @@ class Model:
             self.step()
         disk.current, disk.rest = to, "reverted"
 
+    @staticmethod
+    def _own_size(disk: Disk) -> int | None:
+        if disk.working is not None:
+            return len(disk.working)
+        if disk.source is None and disk.rest != "created":
+            return len(disk.images[disk.current or 0])
+        return disk.born
+
     def resize(self, name: str, size: int, *, shrink: bool = False) -> None:
         disk = self._meeting(name)
+        if size == self._own_size(disk):
+            return
         if disk.working is not None:
             if size < len(disk.working) and not shrink:
                 raise Refusal("Refused")

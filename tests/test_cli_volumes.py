@@ -265,6 +265,16 @@ def test_resize_at_rest_and_running(call: Call, xfs_pool: Pool) -> None:
     assert call("resize", "ci/root", "1M", "--shrink", "--json").document["size"] == MIB
 
 
+def test_resize_to_the_same_size_is_nothing_to_do(call: Call, xfs_pool: Pool) -> None:
+    volume = xfs_pool.create_volume("ci/root", "1M")
+    for get_there in (lambda: None, lambda: cycle(volume, b"one"), volume.start):
+        get_there()
+        before = call("show", "ci/root", "--json").document
+        said = call("resize", "ci/root", "1M").out
+        assert said == "ci/root: has 1 MiB already; nothing was done\n"
+        assert call("resize", "ci/root", "1048576", "--json").document == before
+
+
 # ---------------------------------------------------------------- remove
 
 

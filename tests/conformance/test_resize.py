@@ -1,12 +1,14 @@
 """Resizes: at rest the old size can be had again; online, whoever is made of the image is told."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 from disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 from holding import by_loop_device, device_size
+from listening import Listener
 
-from lifecycle import InvalidSize, Pool, Refused, State, Volume
+from lifecycle import InvalidSize, Pool, Refused, State, Volume, documents
 
 
 @pytest.fixture
@@ -188,3 +190,73 @@ def test_a_disposable_is_resized_down_to_its_source(pool: Pool, volume: Volume) 
         disposable.resize(SIZE // 2)
     disposable.resize(SIZE)
     assert disposable.size == SIZE
+
+
+def stopped(volume: Volume) -> None:
+    volume.start()
+    draw(volume, b"first")
+    volume.stop()
+
+
+def started(volume: Volume) -> None:
+    stopped(volume)
+    volume.start()
+
+
+def dirty(volume: Volume) -> None:
+    started(volume)
+    draw(volume, b"second")
+
+
+def discarded(volume: Volume) -> None:
+    volume.start()
+    draw(volume, b"first")
+    volume.stop(discard=True)
+
+
+@pytest.mark.parametrize(
+    "get_there",
+    [
+        lambda _volume: None,
+        stopped,
+        discarded,
+        lambda volume: volume.start(),
+        started,
+        dirty,
+    ],
+    ids=["empty", "stopped", "discarded", "started empty", "started", "dirty"],
+)
+@pytest.mark.parametrize("kind", ["persistent", "volatile", "disposable"])
+def test_of_that_size_already_nothing_is_done(
+    pool: Pool, get_there: Callable[[Volume], object], kind: str
+) -> None:
+    base = pool.create_volume("base/root", SIZE // 2)
+    cycle(base, b"base")
+    volume = {
+        "persistent": lambda: pool.create_volume("ci-42/root", SIZE),
+        "volatile": lambda: pool.create_volume("ci-42/root", SIZE, save_on_stop=False),
+        "disposable": lambda: pool.create_volume("ci-42/root", SIZE, source=base),
+    }[kind]()
+    get_there(volume)
+    listener = Listener(pool)
+    before = (documents.of_volume(volume), volume.history)
+
+    assert volume.size == SIZE
+    assert volume.resize(SIZE) is None
+    assert volume.resize(f"{SIZE >> 10}K", shrink=True) is None
+    assert (documents.of_volume(volume), volume.history) == before
+    assert listener.take() == []
+
+
+def test_of_that_size_already_and_unwritten_no_revision_is_spent(volume: Volume) -> None:
+    started(volume)
+    volume.resize(SIZE)
+
+    assert volume.stop().event == "release"
+    assert numbers(volume) == []
+
+
+def test_what_may_not_be_resized_is_refused_at_the_same_size_too(volume: Volume) -> None:
+    volume.remove()
+    with pytest.raises(Refused):
+        volume.resize(SIZE)
