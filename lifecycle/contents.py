@@ -43,15 +43,25 @@ class Content:
         name: what it is, for messages.
         cause: what an image made from it has as its cause; None for `import`.
         raw: whether it is known to be the disk's own bytes, whatever they look like.
+        before_start: whether it is of a volume that was running: then it is what that held before its start.
     """
 
-    __slots__ = ("cause", "fd", "name", "raw")
+    __slots__ = ("before_start", "cause", "fd", "name", "raw")
 
-    def __init__(self, fd: int, name: str, cause: str | None = None, *, raw: bool = False) -> None:
+    def __init__(
+        self,
+        fd: int,
+        name: str,
+        cause: str | None = None,
+        *,
+        raw: bool = False,
+        before_start: bool = False,
+    ) -> None:
         self.fd = fd
         self.name = name
         self.cause = cause
         self.raw = raw
+        self.before_start = before_start
 
     @classmethod
     def of(
@@ -73,7 +83,9 @@ class Content:
         if isinstance(origin, Volume):
             origin.require(origin.look())
             fd = origin.pool.backend.open_image(origin.id, revision)
-            return cls(fd, origin.id, "clone", raw=True)
+            # asked only now: what was opened before cannot hold what a run writes that is not over yet
+            before_start = revision is None and origin.look().running
+            return cls(fd, origin.id, "clone", raw=True, before_start=before_start)
         path = os.fspath(origin)
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         if not any(accepts(os.fstat(fd).st_mode) for accepts in _READABLE):

@@ -63,6 +63,50 @@ def test_export_while_the_vm_runs_is_the_state_before_its_start(
     assert (tmp_path / "out").read_bytes() == disk(b"before")
 
 
+BEFORE_START = "ci/root is running: this is what it held before its start"
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize(
+    "words",
+    ["clone ci/root new/root", "import other/root ci/root", "export ci/root OUT --force"],
+    ids=lambda words: words.split()[0],
+)
+def test_what_is_taken_of_a_running_volume_is_said(
+    call: Call, xfs_pool: Pool, tmp_path: Path, words: str, running: bool
+) -> None:
+    volume = xfs_pool.create_volume("ci/root", SIZE)
+    xfs_pool.create_volume("other/root", SIZE)
+    cycle(volume, b"before")
+    if running:
+        volume.start()
+        draw(volume, b"during")
+    given = words.replace("OUT", str(tmp_path / "out")).split()
+    assert (BEFORE_START in call(*given).out.splitlines()) is running
+    if given[0] == "clone":
+        xfs_pool["new/root"].remove()
+    assert call(*given, "--json").document.get("before_start", False) is running
+
+
+def test_what_is_streamed_of_a_running_volume_is_said_beside_it(xfs_pool: Pool) -> None:
+    volume = xfs_pool.create_volume("ci/root", SIZE)
+    cycle(volume, b"before")
+    assert call_apart("export", "ci/root", "-").err == ""
+    volume.start()
+    called = call_apart("export", "ci/root", "-")
+    assert (called.out.encode(), called.err) == (disk(b"before"), f"lifecycle: {BEFORE_START}\n")
+
+
+def test_a_revision_asked_for_by_its_number_is_what_it_is(
+    call: Call, xfs_pool: Pool, tmp_path: Path
+) -> None:
+    volume = xfs_pool.create_volume("ci/root", SIZE)
+    cycle(volume, b"one")
+    volume.start()
+    words = ("export", "ci/root", str(tmp_path / "out"), "--revision", "1")
+    assert "before_start" not in call(*words, "--json").document
+
+
 def test_content_goes_through_pipes(xfs_pool: Pool) -> None:
     content = os.urandom(300_000).ljust(MIB, b"\0")
     for volume_id in ("ci/root", "ci/copy"):

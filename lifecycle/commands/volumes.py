@@ -13,7 +13,7 @@ import click
 from lifecycle import documents
 from lifecycle.cli import command, complete, targets_argument, volume_argument
 from lifecycle.errors import LifecycleError, NotContent
-from lifecycle.session import Session
+from lifecycle.session import Session, print_line
 from lifecycle.sizes import format_size
 from lifecycle.vm import VM
 
@@ -174,14 +174,16 @@ def _shown(value: object) -> str:
 @click.argument("size", metavar="SIZE")
 @click.option("--shrink", is_flag=True, help="Let a running volume shrink; cannot be undone.")
 def resize_command(session: Session, volume_id: str, size: str, shrink: bool) -> None:
-    """Give the volume SIZE bytes (512M, 10G). At rest, the old size stays a revision.
+    """Give the volume SIZE bytes (512M, 10G). At rest, the old size stays a revision. Of that size already, it is left
+    as it is.
 
     Running, loop devices are told; tell QEMU with its command block_resize.
     """
     volume = session.volume(volume_id)
-    volume.resize(size, shrink=shrink)
+    change = volume.resize(size, shrink=shrink)
     held = format_size(volume.size or 0)
-    session.say(documents.of_volume(volume), f"{volume.id}: {volume.state}, now {held}")
+    told = f"{volume.state}, now {held}" if change else f"has {held} already; nothing was done"
+    session.say(documents.of_volume(volume), f"{volume.id}: {told}")
 
 
 _FORMAT = click.option(
@@ -217,15 +219,17 @@ def import_command(
     """Make the content of SRC the volume's, which takes its size; what it held becomes a revision.
 
     SRC is an image file of any format (by qemu-img), a block device, a volume, or - for standard input. A path is
-    told from a volume by its beginning: / or ./ .
+    told from a volume by its beginning: / or ./ . Of a volume that runs, it is the state before its start.
     """
     _check_format(image_format)
     volume = session.volume(volume_id)
     with _origin(session, origin) as found:
         change = volume.import_from(found, image_format=image_format, follow=follow, verify=verify)
+    more, told = _told_of_start(found)
     session.say(
-        documents.of_volume(volume),
+        documents.of_volume(volume) | more,
         f"{volume.id}: committed as {change.revision}, {format_size(volume.size or 0)}",
+        *told,
     )
 
 
@@ -238,17 +242,26 @@ def _check_format(name: str | None) -> None:
 
 
 @contextmanager
-def _origin(session: Session, text: str) -> Iterator[Volume | Content | str]:
-    """Tell what content a word of the command line means: standard input, a path, or a volume."""
-    if text == "-":
-        from lifecycle.contents import Content  # noqa: PLC0415 - seldom needed
+def _origin(session: Session, text: str) -> Iterator[Content]:
+    """Open what a word of the command line means: standard input, a path, or a volume."""
+    from lifecycle.contents import Content  # noqa: PLC0415 - seldom needed
 
-        with Content(_standard_input(), "standard input") as content:
-            yield content
+    if text == "-":
+        found = Content(_standard_input(), "standard input")
     elif text.startswith(("/", "./", "../")):
-        yield text
+        found = Content.of(text)
     else:
-        yield _volume_or_path(session, text)
+        found = Content.of(_volume_or_path(session, text))
+    with found as content:
+        yield content
+
+
+def _told_of_start(content: Content) -> tuple[documents.Document, list[str]]:
+    """Say of content of a running volume which it is: what a document has more for it, and lines for people."""
+    if not content.before_start:
+        return {}, []
+    told = f"{content.name} is running: this is what it held before its start"
+    return {"before_start": True}, [told]
 
 
 def _volume_or_path(session: Session, text: str) -> Volume | str:
@@ -292,18 +305,27 @@ def export_command(
         raise click.UsageError("--json and the image cannot both go to standard output.")
     volume = session.volume(volume_id)
     with volume.export(revision) as content:
+        more, told = _told_of_start(content)
         if file == "-":
             copying.copy(
                 content.fd, sys.__stdout__.fileno() if sys.__stdout__ else _closed("output")
             )
+            for line in told:
+                print_line(f"lifecycle: {line}", on_stderr=True)
             return
         try:
             content.save(file, replace=force, progress=volume.pool.progress(f"export {volume.id}"))
         except FileExistsError:
             raise NotContent(file, "is there already; --force replaces it") from None
         size = content.size
-    document = {"id": volume.id, "revision": revision, "size": size, "file": os.path.abspath(file)}
-    session.say(document, f"{volume.id}: exported to {file}, {format_size(size or 0)}")
+    document = {
+        "id": volume.id,
+        "revision": revision,
+        "size": size,
+        "file": os.path.abspath(file),
+        **more,
+    }
+    session.say(document, f"{volume.id}: exported to {file}, {format_size(size or 0)}", *told)
 
 
 @command("clone", short_help="Make a volume from another, or from an image.")
@@ -329,7 +351,7 @@ def clone_command(
     """Make the persistent volume DST with the content of SRC, and of its size.
 
     SRC is a volume, an image file of any format (by qemu-img), a block device, or - for standard input. A path is
-    told from a volume by its beginning: / or ./ .
+    told from a volume by its beginning: / or ./ . Of a volume that runs, it is the state before its start.
     """
     _check_format(image_format)
     pool, new_id = session.located(volume_id, new=True)
@@ -346,7 +368,12 @@ def clone_command(
         )
     source = "standard input" if origin == "-" else origin
     held = format_size(volume.size or 0)
-    session.say(documents.of_volume(volume), f"{volume.id}: cloned from {source}, {held}")
+    more, told = _told_of_start(found)
+    session.say(
+        documents.of_volume(volume) | more,
+        f"{volume.id}: cloned from {source}, {held}",
+        *told,
+    )
 
 
 @command("remove", short_help="Remove volumes with all their revisions.")
