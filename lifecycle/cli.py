@@ -91,7 +91,7 @@ def with_common_options(function: Any) -> Any:
             "--pool",
             metavar="DIR|NAME",
             envvar="LIFECYCLE_POOL",
-            type=click.Path(),
+            type=click.Path(readable=False),  # what is wrong with it is said when it is opened
             expose_value=False,
             callback=_note,
             help="The pool: its directory, or the name it is known by. By default $LIFECYCLE_POOL, else"

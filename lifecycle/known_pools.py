@@ -16,7 +16,7 @@ import os
 import tomllib
 from typing import TYPE_CHECKING, NamedTuple
 
-from lifecycle import names
+from lifecycle import names, user_directories
 from lifecycle.errors import InvalidConfig, InvalidName, LifecycleError
 from lifecycle.files import Directory
 
@@ -46,21 +46,26 @@ class KnownPool(NamedTuple):
     path: str
 
 
-def config_directory() -> str:
-    """Return where this user's settings of lifecycle lie: $LIFECYCLE_CONFIG, or the usual place."""
+def config_directory() -> str | None:
+    """Return where this user's settings of lifecycle lie: $LIFECYCLE_CONFIG, or the usual place.
+
+    None if this user has no home for them.
+    """
     chosen = os.environ.get("LIFECYCLE_CONFIG")
     if chosen:
         return os.path.abspath(chosen)
     if os.geteuid() == 0:
         return "/etc/lifecycle"
-    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return os.path.join(home, "lifecycle")
+    return user_directories.below_home("XDG_CONFIG_HOME", ".config")
 
 
 def known() -> list[KnownPool]:
     """Return the known pools by name. A file that cannot be understood is passed over, with a warning."""
+    where = config_directory()
+    if where is None:
+        return []
     try:
-        with Directory.open(f"{config_directory()}/{_DIRECTORY}") as directory:
+        with Directory.open(f"{where}/{_DIRECTORY}") as directory:
             found = [_read(directory, entry.name) for entry in directory.entries()]
     except (FileNotFoundError, NotADirectoryError):
         return []
@@ -133,6 +138,7 @@ def enter(path: str | os.PathLike[str], name: str | None = None) -> KnownPool:
 
     Raises:
         InvalidName: it cannot be a name, or another pool bears it.
+        Unsupported: this user has no place for settings.
         OSError: the settings cannot be written to.
     """
     where = os.path.abspath(path)
@@ -159,8 +165,11 @@ def enter(path: str | os.PathLike[str], name: str | None = None) -> KnownPool:
 
 def forget(name: str) -> bool:
     """Let a pool be unknown, durably; return whether it was known. The pool itself stays as it is."""
+    where = config_directory()
+    if where is None:
+        return False
     try:
-        with Directory.open(f"{config_directory()}/{_DIRECTORY}") as directory:
+        with Directory.open(f"{where}/{_DIRECTORY}") as directory:
             removed = directory.remove(name + _ENDING)
             directory.sync()
             return removed
@@ -191,6 +200,8 @@ def volume_at(path: str) -> Volume | None:
 
 def _settings() -> Directory:
     where = config_directory()
+    if where is None:
+        raise user_directories.no_home("the names of pools", "set $HOME or $LIFECYCLE_CONFIG")
     os.makedirs(where, exist_ok=True)
     with Directory.open(where) as directory:
         return directory.child(_DIRECTORY, create=True)

@@ -139,8 +139,9 @@ class OwnHooks:
 # ---------------------------------------------------------------- which
 
 
-def _directories(pool: Pool) -> tuple[str, str]:
-    return f"{config_directory()}/{names.HOOKS}", f"{pool.path}/{names.HOOKS}"
+def _directories(pool: Pool) -> list[str]:
+    places = (config_directory(), pool.path)
+    return [f"{place}/{names.HOOKS}" for place in places if place is not None]
 
 
 def objection_to(path: str, *, program: bool = False) -> str | None:

@@ -43,7 +43,7 @@ class Session:
 
     def __init__(self, given: str | None, *, as_json: bool) -> None:
         """Begin; `given` is the session's pool, a directory or a known name, by default the usual one."""
-        self._given = given or default_pool()
+        self._given = given
         self._pools: dict[str, Pool] = {}
         self.as_json = as_json
         self.exit_status = 0
@@ -57,16 +57,27 @@ class Session:
 
     @functools.cached_property
     def path(self) -> str:
-        """The pool's directory."""
-        if "/" in self._given:
-            return self._given
-        known = _known_pools().get(self._given)
-        if known is None or os.path.realpath(known) == os.path.realpath(self._given):
-            return self._given
-        if any(os.path.lexists(f"{self._given}/{file}") for file in ("pool.toml", "pool.xfs")):
+        """The pool's directory.
+
+        Raises:
+            Unsupported: none was given, and there is no usual one. WrongUsage: it could be two.
+        """
+        given = self._given or default_pool()
+        if given is None:
+            from lifecycle import user_directories  # noqa: PLC0415 - only here
+
+            raise user_directories.no_home(
+                "the usual pool", "name one with --pool or $LIFECYCLE_POOL"
+            )
+        if "/" in given:
+            return given
+        known = _known_pools().get(given)
+        if known is None or os.path.realpath(known) == os.path.realpath(given):
+            return given
+        if any(os.path.lexists(f"{given}/{file}") for file in ("pool.toml", "pool.xfs")):
             raise WrongUsage(
-                f"{self._given} is the pool known by that name, {known}, and a directory here:"
-                f" write {known}, or ./{self._given}."
+                f"{given} is the pool known by that name, {known}, and a directory here:"
+                f" write {known}, or ./{given}."
             )
         return known
 
@@ -204,12 +215,13 @@ def _known_pools() -> dict[str, str]:
     return {one.name: one.path for one in known_pools.known()}
 
 
-def default_pool() -> str:
-    """Return where the pool is if nothing is said."""
+def default_pool() -> str | None:
+    """Return where the pool is if nothing is said; None for a user who has no home."""
     if os.geteuid() == 0:
         return "/var/lib/lifecycle"
-    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return os.path.join(home, "lifecycle")
+    from lifecycle import user_directories  # noqa: PLC0415 - only here
+
+    return user_directories.below_home("XDG_DATA_HOME", ".local/share")
 
 
 def every_pool(session: Session) -> Iterator[tuple[str, Session]]:
@@ -218,7 +230,7 @@ def every_pool(session: Session) -> Iterator[tuple[str, Session]]:
 
     found = [(one.name, one.path) for one in known_pools.known()]
     usual = default_pool()
-    if os.path.isdir(usual) and known_pools.name_of(usual) is None:
+    if usual is not None and os.path.isdir(usual) and known_pools.name_of(usual) is None:
         found.append((usual, usual))
     for name, path in found:
         yield name, Session(path, as_json=session.as_json)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import Call
+from command_line import SCRIPT, Call
 from disks import cycle
 from mounts import FileSystem
 
@@ -39,16 +40,55 @@ POOL_KEYS = {
         (1000, {"HOME": "/home/ann"}, "/home/ann/.local/share/lifecycle"),
         (1000, {"HOME": "/home/ann", "XDG_DATA_HOME": "/xdg"}, "/xdg/lifecycle"),
         (1000, {"HOME": "/home/ann", "XDG_DATA_HOME": ""}, "/home/ann/.local/share/lifecycle"),
+        (1000, {"HOME": "/home/ann", "XDG_DATA_HOME": "x"}, "/home/ann/.local/share/lifecycle"),
+        (4242, {"HOME": ""}, None),
+        (4242, {"HOME": "home"}, None),
     ],
 )
 def test_without_a_word_the_pool_is_in_the_users_place(
-    user: int, environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+    user: int, environment: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "geteuid", lambda: user)
     assert session.default_pool() == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ("init POOL", 0, "not known by a name: this user has no home directory"),
+        ("init", 1, "no place for the usual pool: name one with --pool or $LIFECYCLE_POOL"),
+        ("list", 1, "name one with --pool"),
+        ("start ci", 1, "name one with --pool"),
+        ("list --pool POOL", 1, "is not a pool"),
+        ("pools", 0, ""),
+        ("recover --all-pools", 0, ""),
+        ("diagram", 0, ""),
+    ],
+)
+def test_for_who_has_no_home_nothing_is_put_below_where_he_stands(
+    xfs: FileSystem, tmp_path: Path, words: str, status: int, said: str
+) -> None:
+    gone = {"HOME", "LIFECYCLE_CONFIG", "LIFECYCLE_POOL", "XDG_CONFIG_HOME", "XDG_DATA_HOME"}
+    pool = xfs.new_directory()
+    os.chown(pool, 4242, -1)
+    # as a user whom passwd does not know, but who may read the programs wherever they are
+    user = ["setpriv", "--reuid=4242", "--clear-groups"]
+    may = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    done = subprocess.run(
+        [*user, *may, SCRIPT, *words.replace("POOL", str(pool)).split()],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name not in gone},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, said in done.stderr) == (status, True), done
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
+    assert (pool / "pool.toml").exists() is (words == "init POOL")
 
 
 def test_the_default_place_is_used(

@@ -9,9 +9,13 @@ import pytest
 from mounts import FileSystem
 
 from lifecycle import InvalidName, Pool, known_pools
+from lifecycle.errors import Unsupported
+from lifecycle.hosts import libvirt_settings
 from lifecycle.known_pools import KnownPool
 
 SIZE = 1 << 20
+HAS_NO_ENTRY = 4242
+"""A user whom passwd does not know."""
 
 
 @pytest.mark.parametrize(
@@ -21,17 +25,43 @@ SIZE = 1 << 20
         ({}, 0, "/etc/lifecycle"),
         ({"HOME": "/home/me"}, 1000, "/home/me/.config/lifecycle"),
         ({"HOME": "/home/me", "XDG_CONFIG_HOME": "/home/me/c"}, 1000, "/home/me/c/lifecycle"),
+        ({"HOME": "/home/me", "XDG_CONFIG_HOME": "c"}, 1000, "/home/me/.config/lifecycle"),
+        ({"HOME": "home"}, 0, "/etc/lifecycle"),
+        ({"HOME": "home"}, HAS_NO_ENTRY, None),
+        ({"HOME": ""}, HAS_NO_ENTRY, None),
+        ({}, HAS_NO_ENTRY, None),
+        ({"XDG_CONFIG_HOME": "/c"}, HAS_NO_ENTRY, "/c/lifecycle"),
+        ({"LIFECYCLE_CONFIG": "/x"}, HAS_NO_ENTRY, "/x"),
     ],
 )
 def test_where_the_settings_lie(
-    variables: dict[str, str], user: int, expected: str, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], user: int, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("LIFECYCLE_CONFIG", "XDG_CONFIG_HOME"):
+    for name in ("HOME", "LIFECYCLE_CONFIG", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "geteuid", lambda: user)
     assert known_pools.config_directory() == expected
+
+
+def test_who_has_no_home_keeps_no_names(
+    tmp_path: Path, xfs: FileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool.create(xfs.new_directory())
+    volume = pool.create_volume("ci/root", SIZE)
+    for name in ("HOME", "LIFECYCLE_CONFIG", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: HAS_NO_ENTRY)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(Unsupported, match="no home directory"):
+        known_pools.enter(pool.path)
+    assert known_pools.known() == []
+    assert not known_pools.forget("vms")
+    assert libvirt_settings.read() == libvirt_settings.DEFAULTS
+    volume.start()
+    assert os.listdir(tmp_path) == []
 
 
 def test_none_is_known_at_first(settings: Path) -> None:

@@ -7,7 +7,7 @@ import click
 from lifecycle import documents
 from lifecycle.calling import FAILED
 from lifecycle.cli import command, complete, targets_argument
-from lifecycle.errors import InvalidName
+from lifecycle.errors import InvalidName, Unsupported
 from lifecycle.session import Session
 from lifecycle.sizes import format_size
 
@@ -19,7 +19,7 @@ _REFLINKS = {
 
 
 @command("init", short_help="Make a directory a pool.")
-@click.argument("directory", metavar="[DIR]", required=False, type=click.Path())
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(readable=False))
 @click.option(
     "--driver",
     metavar="NAME",
@@ -81,7 +81,7 @@ def let_be_known(path: str, name: str | None) -> str | None:
 
     try:
         return known_pools.enter(path, name).name
-    except (InvalidName, OSError) as error:
+    except (InvalidName, Unsupported, OSError) as error:
         click.echo(f"lifecycle: {path} is a pool, but not known by a name: {error}", err=True)
     return None
 

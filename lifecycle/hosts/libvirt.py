@@ -120,7 +120,7 @@ def _status_of_settings() -> list[Installed]:
     try:
         libvirt_settings.read()
     except (LifecycleError, OSError) as error:
-        return [Installed(libvirt_settings.path(), str(error), False)]
+        return [Installed(libvirt_settings.path() or "", str(error), False)]
     return []
 
 

@@ -29,9 +29,10 @@ class Settings:
 DEFAULTS = Settings()
 
 
-def path() -> str:
-    """Return where the settings are, if there are any."""
-    return os.path.join(config_directory(), NAME)
+def path() -> str | None:
+    """Return where the settings are, if there are any; None if this user has no place for them."""
+    place = config_directory()
+    return None if place is None else os.path.join(place, NAME)
 
 
 def read() -> Settings:
@@ -41,6 +42,8 @@ def read() -> Settings:
         InvalidConfig: they cannot be understood. OSError: they cannot be read.
     """
     where = path()
+    if where is None:
+        return DEFAULTS
     try:
         with open(where, "rb") as file:
             table = tomllib.loads(file.read(_LONGEST).decode())
