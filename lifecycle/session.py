@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 
-from lifecycle.errors import LifecycleError, NoSuchPool, NoSuchVolume
+from lifecycle.errors import InvalidName, LifecycleError, NoSuchPool, NoSuchVolume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,18 +139,32 @@ class Session:
         """Return the volume of this address.
 
         Raises:
-            NoSuchVolume, NoSuchPool, InvalidName: there is none.
+            NoSuchVolume, NoSuchPool, InvalidName: there is none. WrongUsage: it is a VM's.
         """
         pool, volume_id = self.located(address)
-        return pool[volume_id]
+        try:
+            return pool[volume_id]
+        except (InvalidName, NoSuchVolume):
+            vm = address.rstrip("/")
+            found = [f"{vm}/{one.name}" for one in _volumes_of(pool, volume_id.rstrip("/"))]
+            if not found:
+                raise
+            shown = ", ".join(found[:_SHOWN]) + (" …" if len(found) > _SHOWN else "")
+            raise WrongUsage(
+                f"{vm} is a VM, and a volume's id is VM/NAME: name one of its volumes, {shown}."
+            ) from None
 
     def vm(self, address: str) -> VM:
         """Return the VM of this address.
 
         Raises:
-            NoSuchPool, InvalidName: there can be none.
+            NoSuchPool, InvalidName: there can be none. WrongUsage: it is a volume's.
         """
+        address = address.rstrip("/")
         pool, name = self.located(address)
+        if name in pool and not _volumes_of(pool, name):
+            vm = address.rpartition("/")[0]
+            raise WrongUsage(f"{address} is a volume, and this takes a VM: name its VM, {vm}.")
         return pool.vm(name)
 
     def targets(self, addresses: Sequence[str]) -> list[Volume | VM]:
@@ -206,6 +220,18 @@ class Session:
         else:
             for line in lines:
                 print_line(line)
+
+
+_SHOWN = 5
+"""How many volumes an error names."""
+
+
+def _volumes_of(pool: Pool, vm: str) -> list[Volume]:
+    """Return the volumes of a VM; none if it cannot be one."""
+    try:
+        return pool.volumes(vm)
+    except InvalidName:
+        return []
 
 
 def _known_pools() -> dict[str, str]:

@@ -26,7 +26,7 @@ def attach_command(session: Session, volume_id: str, kind: str) -> None:
     For loop: make a loop device of the started volume and print its path. Take it away with
     `losetup --detach` before the stop.
     """
-    volume = session.pool[volume_id]
+    volume = session.volume(volume_id)
     view = volume.look()
     found = (
         attaching.attach_loop(volume)

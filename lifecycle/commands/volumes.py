@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from lifecycle import documents
 from lifecycle.cli import command, complete, targets_argument, volume_argument
-from lifecycle.errors import LifecycleError, NotContent
+from lifecycle.errors import LifecycleError, NoSuchVolume, NotContent
 from lifecycle.session import Session, print_line
 from lifecycle.sizes import format_size
 from lifecycle.vm import VM
@@ -91,6 +91,8 @@ def _source(session: Session, address: str, pool: Pool) -> str:
             f"{address} is in the pool {found.path}: a source lies in the same pool as what begins"
             f" from it, {pool.path}; clone it there first."
         )
+    with suppress(NoSuchVolume):  # which is said when it is looked for
+        session.volume(address)
     return volume_id
 
 
