@@ -16,7 +16,7 @@ import os
 import tomllib
 from typing import TYPE_CHECKING, NamedTuple
 
-from lifecycle import names, user_directories
+from lifecycle import names
 from lifecycle.errors import InvalidConfig, InvalidName, LifecycleError
 from lifecycle.files import Directory
 
@@ -56,6 +56,8 @@ def config_directory() -> str | None:
         return os.path.abspath(chosen)
     if os.geteuid() == 0:
         return "/etc/lifecycle"
+    from lifecycle import user_directories  # noqa: PLC0415 - not needed by root
+
     return user_directories.below_home("XDG_CONFIG_HOME", ".config")
 
 
@@ -201,6 +203,8 @@ def volume_at(path: str) -> Volume | None:
 def _settings() -> Directory:
     where = config_directory()
     if where is None:
+        from lifecycle import user_directories  # noqa: PLC0415 - seldom needed
+
         raise user_directories.no_home("the names of pools", "set $HOME or $LIFECYCLE_CONFIG")
     os.makedirs(where, exist_ok=True)
     with Directory.open(where) as directory:
