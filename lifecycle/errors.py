@@ -24,6 +24,18 @@ def shown(value: object) -> str:
 _LONGEST = 60
 
 
+def printable(text: str) -> str:
+    """Return a text of others as it can be shown anywhere: on one line, and without what would steer a terminal.
+
+    Such characters are written out, as `\\x1b`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 class LifecycleError(Exception):
     """The base of every error of this package."""
 

@@ -14,6 +14,7 @@ import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from lifecycle import errors
 from lifecycle.errors import InvalidName
 
 MAX_NUMBER = 10**9 - 1
@@ -177,10 +178,7 @@ def now() -> datetime:
 
 def printable(name: str) -> str:
     """Return a file's name as it can be printed anywhere; names on disk are bytes of any kind."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
+    return errors.printable(os.fsencode(name).decode(errors="backslashreplace"))
 
 
 def split_id(volume_id: str) -> tuple[str, str]:

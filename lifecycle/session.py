@@ -262,6 +262,20 @@ def every_pool(session: Session) -> Iterator[tuple[str, Session]]:
         yield name, Session(path, as_json=session.as_json)
 
 
+def fitted(lines: Sequence[str], *, indent: int = 0) -> Sequence[str]:
+    """Return lines for people as the terminal has room for them, broken between words; as they are if there is none.
+
+    Args:
+        lines: the lines.
+        indent: how far what follows in a broken line is set in.
+    """
+    if sys.stdout is None or not sys.stdout.isatty():
+        return lines
+    from lifecycle import tables  # noqa: PLC0415 - slow to load, and seldom needed
+
+    return list(tables.at_words(lines, tables.new_console().width, indent))
+
+
 def print_line(text: str, *, end: str = "\n", on_stderr: bool = False) -> None:
     """Print a line at once; nowhere if the stream was closed before the process began."""
     stream = sys.stderr if on_stderr else sys.stdout

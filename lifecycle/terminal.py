@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,13 +17,21 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from lifecycle.change import Revision
 from lifecycle.documents import Document
 from lifecycle.errors import Holder
 from lifecycle.sizes import format_size
+from lifecycle.tables import (
+    Column,
+    Holds,
+    at_words,
+    cell_of,
+    new_console,
+    print_pairs,
+    print_table,
+)
 
 STYLES = {
     "created": "cyan",
@@ -38,192 +47,214 @@ BAR_AFTER_SECONDS = 1.0
 """A copy that takes no longer shows no bar."""
 
 
-def _console() -> Console:
-    # text that is piped on must not be broken at 80 columns
-    width = None if sys.stdout is not None and sys.stdout.isatty() else 10_000
-    return Console(highlight=False, soft_wrap=False, width=width)
-
-
 def _state(document: Document) -> Text:
-    text = Text(document["state"], style=STYLES.get(document["state"], ""))
+    found = cell_of(document["state"], STYLES.get(document["state"], ""))
     for word in ("outdated", "left_over"):
         if document[word]:
-            text.append(f" {word.replace('_', ' ')}", style="red")
+            found.append(f" {word.replace('_', ' ')}", style="red")
     if not document["rw"]:
-        text.append(" read-only", style="dim")
-    return text
+        found.append(" read-only", style="dim")
+    return found
 
 
-def _size(size: int | None, unknown: str = "unknown") -> str:
-    return unknown if size is None else format_size(size)
+def _size(size: int | None, unknown: str = "unknown") -> Text:
+    return Text(unknown if size is None else format_size(size))
 
 
 _MANY = 1000
 """Volumes; a table of more is not worth the time that it takes to draw."""
+_LIST = (
+    Column("VOLUME", Holds.NAMES),
+    Column("STATE", Holds.WORDS),
+    Column("KIND"),
+    Column("SIZE", right=True),
+    Column("ON DISK", right=True),
+    Column("SOURCE", Holds.NAMES),
+)
 
 
 def print_list(documents: Iterable[Document], pool: str) -> None:
     """Print volumes, a line each: as a table, or if they are very many in plain columns, as they come."""
     coming = iter(documents)
     found = list(itertools.islice(coming, _MANY))
-    console = _console()
+    console = new_console()
     following = next(coming, None)
     if following is not None:
         for one in itertools.chain(found, [following], coming):
-            columns = (
-                f"{one['id']:<40}",
-                f"{_state(one).plain:<10}",
-                f"{one['kind']:<10}",
-                f"{_size(one['size']):>9}",
-                f"{_size(one['usage']):>9}",
-                one["source"] or "",
-            )
-            sys.stdout.write("   ".join(columns).rstrip() + "\n")
+            sys.stdout.writelines(f"{line}\n" for line in at_words([_line(one)], console.width))
         return
     if not found:
         console.print(
-            Text(f"no volumes in {pool}; `lifecycle create VM/NAME --size 10G` makes one")
+            cell_of(f"no volumes in {pool}; `lifecycle create VM/NAME --size 10G` makes one")
         )
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    table.add_column("VOLUME", no_wrap=True)
-    table.add_column("STATE", no_wrap=True)
-    table.add_column("KIND", no_wrap=True)
-    table.add_column("SIZE", justify="right", no_wrap=True)
-    table.add_column("ON DISK", justify="right", no_wrap=True)
-    table.add_column("SOURCE", no_wrap=True)
-    for one in found:
-        table.add_row(
-            Text(one["id"]),
-            _state(one),
-            one["kind"],
-            _size(one["size"]),
-            _size(one["usage"]),
-            Text(one["source"] or ""),
-        )
-    _print_table(console, table)
+    print_table(console, _LIST, [_cells(one) for one in found])
+
+
+def _cells(one: Document) -> list[Text]:
+    return [
+        cell_of(one["id"]),
+        _state(one),
+        cell_of(one["kind"]),
+        _size(one["size"]),
+        _size(one["usage"]),
+        cell_of(one["source"] or ""),
+    ]
+
+
+def _line(one: Document) -> str:
+    volume, state, kind, *sizes, source = (cell.plain for cell in _cells(one))
+    columns = (
+        _padded(volume, 40),
+        _padded(state, 10),
+        _padded(kind, 10),
+        *(f"{size:>9}" for size in sizes),
+        source,
+    )
+    return "   ".join(columns).rstrip()
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell + " " * (width - cell_len(cell))
+
+
+_POOLS = (
+    Column("POOL", Holds.NAMES),
+    Column("PATH", Holds.NAMES),
+    Column("DRIVER", Holds.NAMES),
+    Column("SIZE", right=True),
+    Column("USED", right=True),
+    Column("VOLUMES", right=True),
+    Column("INCLUDED IN", Holds.NAMES),
+)
 
 
 def print_pools(found: list[Document]) -> None:
     """Print known pools, a line each, what is wrong with some of them, and a total that counts no space twice."""
-    console = _console()
+    console = new_console()
     if not found:
         console.print(Text("no pool is known by a name; `lifecycle init DIR` makes one"))
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for name in ("POOL", "PATH", "DRIVER"):
-        table.add_column(name, no_wrap=True)
-    for name in ("SIZE", "USED", "VOLUMES"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("INCLUDED IN", no_wrap=True)
-    for one in found:
-        wrong = "" if one["problem"] is None else "cannot be looked at"
-        table.add_row(
-            Text(one["name"]),
-            Text(one["path"]),
-            one["driver"] or "-",
-            *(_size(one[key], "-") for key in ("size", "usage")),
-            "-" if one["volumes"] is None else str(one["volumes"]),
-            Text(wrong, style="red") if wrong else Text(one["included_in"] or ""),
-        )
-    table.add_row(*_total(found), style="bold")
-    _print_table(console, table)
+    rows = [_pool_cells(one) for one in found]
+    print_table(console, _POOLS, [*rows, _total(found)])
     for one in found:
         if one["problem"] is not None:
-            console.print(Text(f"{one['name']}: {one['problem']}"))
+            console.print(cell_of(f"{one['name']}: {one['problem']}"))
 
 
-def _total(found: list[Document]) -> list[str]:
+def _pool_cells(one: Document) -> list[Text]:
+    is_wrong = one["problem"] is not None
+    return [
+        cell_of(one["name"]),
+        cell_of(one["path"]),
+        cell_of(one["driver"] or "-"),
+        *(_size(one[key], "-") for key in ("size", "usage")),
+        cell_of("-" if one["volumes"] is None else one["volumes"]),
+        Text("cannot be looked at", style="red") if is_wrong else cell_of(one["included_in"] or ""),
+    ]
+
+
+def _total(found: list[Document]) -> list[Text]:
     """Return the last row: all space once, as far as it is known."""
     counted = [one for one in found if one["counted"]]
     sizes = [[one[key] for one in counted] for key in ("size", "usage")]
     volumes = sum(one["volumes"] or 0 for one in found)
-    return [
-        "total" if all(one["problem"] is None for one in found) else "total known",
-        "",
-        "",
+    cells = [
+        Text("total" if all(one["problem"] is None for one in found) else "total known"),
+        Text(),
+        Text(),
         *(_size(None if None in several else sum(several), "-") for several in sizes),
-        str(volumes),
+        cell_of(volumes),
+        Text(),
     ]
+    for cell in cells:
+        cell.stylize("bold")
+    return cells
+
+
+def print_pool(rows: Mapping[str, object]) -> None:
+    """Print what is to be said of one pool."""
+    print_pairs(new_console(), [(name, cell_of(value)) for name, value in rows.items()])
 
 
 def print_volume(one: Document) -> None:
     """Print all about one volume."""
     holders = ", ".join(str(Holder(**holder)) for holder in one["in_use_by"])
     rows = {
-        "volume": Text(one["id"], style="bold"),
+        "volume": cell_of(one["id"], "bold"),
         "state": _state(one),
-        "damage": Text(one.get("damage", "")),
-        "kind": Text(one["kind"]),
-        "size": Text(_size(one["size"])),
-        "on disk": Text(_size(one["usage"])),
-        "source": Text(one["source"] or ""),
-        "path": Text(one["path"]),
-        "current": Text("" if one["current"] is None else str(one["current"])),
-        "revisions": Text(", ".join(str(revision["number"]) for revision in one["revisions"])),
-        "in use by": Text(holders),
-        "keep": Text(one["keep"]),
-        "on crash": Text(one["on_crash"]),
-        "snapshots": Text("" if one["snapshots"] else "none: the VM writes to the current image"),
-        "ready": Text(f"{one['ready']} for disposables" if one["ready"] else ""),
-        "allowed": Text(", ".join(one["allowed"])),
+        "damage": cell_of(one.get("damage", "")),
+        "kind": cell_of(one["kind"]),
+        "size": _size(one["size"]),
+        "on disk": _size(one["usage"]),
+        "source": cell_of(one["source"] or ""),
+        "path": cell_of(one["path"]),
+        "current": cell_of("" if one["current"] is None else one["current"]),
+        "revisions": cell_of(", ".join(str(revision["number"]) for revision in one["revisions"])),
+        "in use by": cell_of(holders),
+        "keep": cell_of(one["keep"]),
+        "on crash": cell_of(one["on_crash"]),
+        "snapshots": cell_of(
+            "" if one["snapshots"] else "none: the VM writes to the current image"
+        ),
+        "ready": cell_of(f"{one['ready']} for disposables" if one["ready"] else ""),
+        "allowed": cell_of(", ".join(one["allowed"])),
     }
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in rows.items():
-        if text.plain:
-            table.add_row(name, text)
-    _print_table(_console(), table)
+    print_pairs(new_console(), [(name, value) for name, value in rows.items() if value.plain])
+
+
+_TIMELINE = (
+    Column(""),
+    Column("", right=True),
+    Column("made"),
+    Column("by", Holds.WORDS),
+    Column("size"),
+    Column("", Holds.NAMES),
+)
 
 
 def print_timeline(one: Document, history: Sequence[Revision]) -> None:
     """Print a volume's images as they came, from the empty one on, with the current one marked."""
-    console = _console()
-    console.print(Text.assemble((one["id"], "bold"), "  ", _state(one), f"  {_size(one['size'])}"))
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    for _column in ("made", "by", "size"):
-        table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    console = new_console()
+    console.print(
+        Text.assemble(cell_of(one["id"], "bold"), "  ", _state(one), "  ", _size(one["size"])),
+        overflow="fold",
+    )
+    rows = []
     if one["current"] is not None or history:
-        table.add_row(*_point(one["current"] == 0), "0", "", "born empty")
+        born = (Text("0"), Text(), Text("born empty"), Text(), Text())
+        rows.append([_point(is_current=one["current"] == 0), *born])
     for revision in history:
-        table.add_row(
-            *_point(revision.number == one["current"]),
-            str(revision.number),
-            f"{revision.at:%Y-%m-%d %H:%M:%S}",
-            revision.cause or "unknown",
-            _size(revision.size),
-            _remarks(revision, is_current=revision.number == one["current"]),
+        is_current = revision.number == one["current"]
+        rows.append(
+            [
+                _point(is_current=is_current),
+                cell_of(revision.number),
+                cell_of(f"{revision.at:%Y-%m-%d %H:%M:%S}"),
+                cell_of(revision.cause or "unknown"),
+                _size(revision.size),
+                _remarks(revision, is_current=is_current),
+            ]
         )
     if one["state"] in {"started", "dirty"}:
-        table.add_row(Text("◌", style=STYLES[one["state"]]), "", "now", "VM", "", one["path"])
-    _print_table(console, table)
+        running = (Text(), Text("now"), Text("VM"), Text(), cell_of(one["path"]))
+        rows.append([Text("◌", style=STYLES[one["state"]]), *running])
+    print_table(console, _TIMELINE, rows, heads=2, titled=False, gaps=(2, 1))
 
 
-def _point(is_current: bool) -> tuple[Text]:
-    return (Text("●", style="bold green") if is_current else Text("○"),)
+def _point(*, is_current: bool) -> Text:
+    return Text("●", style="bold green") if is_current else Text("○")
 
 
 def _remarks(revision: Revision, *, is_current: bool) -> Text:
-    text = Text()
+    found = Text()
     if is_current:
-        text.append("current  ", style="bold green")
+        found.append("current  ", style="bold green")
     if revision.pinned:
-        text.append("pinned  ", style="yellow")
+        found.append("pinned  ", style="yellow")
     if revision.label:
-        text.append(revision.label, style="italic")
-    return text
-
-
-def _print_table(console: Console, table: Table) -> None:
-    """Print it without the spaces that would fill the last column."""
-    with console.capture() as captured:
-        console.print(table)
-    for line in captured.get().splitlines():
-        console.file.write(line.rstrip() + "\n")
+        found.append(cell_of(revision.label, "italic"))
+    return found
 
 
 class Counter:

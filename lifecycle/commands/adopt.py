@@ -12,7 +12,7 @@ from lifecycle.calling import FAILED
 from lifecycle.cli import command
 from lifecycle.commands.pools import let_be_known
 from lifecycle.documents import Document
-from lifecycle.session import Session
+from lifecycle.session import Session, fitted
 
 if TYPE_CHECKING:
     from lifecycle.adopting_xml import Said
@@ -81,7 +81,12 @@ def adopt_command(
         pool = foreign_tree.carry_out(plan, setup_check=not no_setup_check)
         known_as = let_be_known(pool.path, name)
     document = {"path": where, "adopted": yes, "name": known_as, **_document(plan)}
-    session.say(document, *_lines(plan, done=yes), "", _outcome(plan, known_as, done=yes))
+    if session.as_json:
+        session.say(document)
+    else:
+        session.say(
+            document, *_lines(plan, done=yes), "", *fitted([_outcome(plan, known_as, done=yes)])
+        )
     if not all(one.is_fit for one in plan.volumes):
         session.exit_status = FAILED
 
@@ -142,8 +147,20 @@ def _of_volume(one: Planned) -> Document:
 
 
 def _lines(plan: Plan, *, done: bool) -> list[str]:
-    header = ("VOLUME", "STATE", "KIND", "NUMBER", "REVISIONS", "TOLD BY", "SOURCE")
-    lines = _table([header, *(_row(one) for one in plan.volumes)])
+    from lifecycle import tables  # noqa: PLC0415 - slow to load, and not needed for JSON
+
+    holds = tables.Holds
+    columns = [
+        tables.Column("VOLUME", holds.NAMES),
+        tables.Column("STATE", holds.WORDS),
+        tables.Column("KIND"),
+        tables.Column("NUMBER"),
+        tables.Column("REVISIONS", holds.WORDS),
+        tables.Column("TOLD BY", holds.WORDS),
+        tables.Column("SOURCE", holds.NAMES),
+    ]
+    rows = [[tables.cell_of(cell) for cell in _row(one)] for one in plan.volumes]
+    lines = tables.lines_of(columns, rows)
     remarks = [
         (one.id, text)
         for one in plan.volumes
@@ -157,7 +174,7 @@ def _lines(plan: Plan, *, done: bool) -> list[str]:
     }
     for title, section in sections.items():
         if section:
-            lines += ["", title, *section]
+            lines += ["", title, *fitted(section, indent=4)]
     return lines
 
 
@@ -177,14 +194,6 @@ def _row(one: Planned) -> tuple[str, ...]:
         one.told_by,
         view.config.source or "",
     )
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def _outcome(plan: Plan, known_as: str | None, *, done: bool) -> str:

@@ -7,7 +7,7 @@ import click
 from lifecycle.calling import FAILED
 from lifecycle.cli import command, with_common_options
 from lifecycle.hosts import installing
-from lifecycle.session import Session
+from lifecycle.session import Session, fitted
 
 _NAME = click.argument("name", metavar="HOST", type=click.Choice(list(installing.HOSTS)))
 _ROOT = click.option(
@@ -70,19 +70,20 @@ def status_command(session: Session, root: str) -> None:
     Exit status 1 if something is there that would not.
     """
     found = {name: installing.host(name).status(root) for name in installing.HOSTS}
+    lines = [
+        line
+        for name, several in found.items()
+        for line in (
+            [f"{name}: {one.path}: {one.text}" for one in several] or [f"{name}: not installed"]
+        )
+    ]
     session.say(
         [
             {"host": name, "path": one.path, "text": one.text, "works": one.works}
             for name, several in found.items()
             for one in several
         ],
-        *(
-            line
-            for name, several in found.items()
-            for line in (
-                [f"{name}: {one.path}: {one.text}" for one in several] or [f"{name}: not installed"]
-            )
-        ),
+        *fitted(lines, indent=2),
     )
     if not all(one.works for several in found.values() for one in several):
         session.exit_status = FAILED

@@ -8,7 +8,7 @@ from lifecycle import documents
 from lifecycle.calling import FAILED
 from lifecycle.cli import command, complete, targets_argument
 from lifecycle.errors import InvalidName, Unsupported
-from lifecycle.session import Session
+from lifecycle.session import Session, fitted
 from lifecycle.sizes import format_size
 
 _REFLINKS = {
@@ -90,6 +90,11 @@ def let_be_known(path: str, name: str | None) -> str | None:
 def pool_command(session: Session) -> None:
     """Show the pool: where it is, how full, what it keeps, what holds its file system."""
     document = documents.of_pool(session.pool)
+    if session.as_json:
+        session.say(document)
+        return
+    from lifecycle import terminal  # noqa: PLC0415 - slow to load, and not needed for JSON
+
     rows = {
         "path": document["path"],
         "driver": document["driver"],
@@ -99,7 +104,7 @@ def pool_command(session: Session) -> None:
         "keep": document["keep"],
         "included in": document["included_in"],
     }
-    session.say(document, *(f"{name:13}{text}" for name, text in rows.items() if text is not None))
+    terminal.print_pool({name: text for name, text in rows.items() if text is not None})
 
 
 def _size(size: int | None) -> str:
@@ -135,7 +140,8 @@ def verify_command(session: Session, targets: tuple[str, ...]) -> None:
         for one in pool.verify(vm)
     ]
     lines = [f"{'DAMAGED' if one.harmful else 'note':8}{one.path}: {one.text}" for one in found]
-    session.say([documents.of_finding(one) for one in found], *(lines or ["all is well"]))
+    said = fitted(lines, indent=8) or ["all is well"]
+    session.say([documents.of_finding(one) for one in found], *said)
     if any(one.harmful for one in found):
         session.exit_status = FAILED
 

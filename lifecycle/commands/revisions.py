@@ -12,7 +12,7 @@ from lifecycle.calling import FAILED
 from lifecycle.cli import all_pools_option, command, targets_argument, volume_argument
 from lifecycle.errors import LifecycleError
 from lifecycle.policies import Plan
-from lifecycle.session import Session, every_pool
+from lifecycle.session import Session, every_pool, fitted
 from lifecycle.volume import Volume
 
 _NUMBER = click.argument("number", metavar="N", type=click.IntRange(min=0))
@@ -105,9 +105,10 @@ def prune_command(
         (volume, volume.plan() if dry_run else volume.prune())
         for volume in session.volumes(targets)
     ]
+    lines = [line for volume, plan in plans for line in _lines(volume.id, plan, dry_run=dry_run)]
     session.say(
         [documents.of_plan(volume, plan) for volume, plan in plans],
-        *(line for volume, plan in plans for line in _lines(volume.id, plan, dry_run=dry_run)),
+        *fitted(lines, indent=_INDENT),
     )
 
 
@@ -127,7 +128,7 @@ def _prune_everywhere(session: Session, *, dry_run: bool) -> None:
         else:
             found.append({**documents.of_plan(volume, plan), "id": name})
             lines += _lines(name, plan, dry_run=dry_run)
-    session.say(found, *lines)
+    session.say(found, *fitted(lines, indent=_INDENT))
 
 
 def _volumes_everywhere(session: Session) -> Iterator[tuple[str, Volume | Exception]]:
@@ -139,6 +140,10 @@ def _volumes_everywhere(session: Session) -> Iterator[tuple[str, Volume | Except
             yield name, error
         else:
             yield from ((f"{name}:{volume.id}", volume) for volume in volumes)
+
+
+_INDENT = 17
+"""How far the reasons of a verdict are set in."""
 
 
 def _lines(name: str, plan: Plan, *, dry_run: bool) -> list[str]:
