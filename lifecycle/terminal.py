@@ -6,6 +6,7 @@ import itertools
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -13,15 +14,17 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column as RichColumn
 from rich.text import Text
 
 from lifecycle.change import Revision
 from lifecycle.documents import Document
-from lifecycle.errors import Holder
+from lifecycle.errors import Holder, printable
 from lifecycle.sizes import format_size
 from lifecycle.tables import (
     Column,
@@ -272,26 +275,42 @@ class Counter:
         self._begun = now if self._begun is None else self._begun
         if now - self._begun >= BAR_AFTER_SECONDS:
             self._is_shown = True
-            sys.stderr.write(f"\r{number} VMs…\x1b[K")
-            sys.stderr.flush()
+            self._write(f"\r{number} VMs…\x1b[K")
 
     def close(self) -> None:
         """Take it away."""
         if self._is_shown:
-            sys.stderr.write("\r\x1b[K")
+            self._write("\r\x1b[K")
+
+    @staticmethod
+    def _write(text: str) -> None:
+        with suppress(OSError):  # the terminal has gone, and no one watches any more
+            sys.stderr.write(text)
             sys.stderr.flush()
 
 
 _SHOWN_EACH = 100
 
 
+class _WithCursor(Console):
+    """A console on which the cursor stays to be seen: whatever ends this process, there is nothing to give back."""
+
+    def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002 - rich calls it so
+        """Do nothing."""
+        return False
+
+
 class Bars:
-    """Progress bars on stderr, one for each copy that takes a while; `update` is a pool's `on_progress`."""
+    """Progress bars on stderr, one for each copy that takes a while; `update` is a pool's `on_progress`.
+
+    Once the terminal has gone, no more is shown, and the copies go on.
+    """
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._begun: dict[str, float] = {}
         self._tasks: dict[str, TaskID] = {}
+        self._is_gone = False
 
     def update(self, text: str, done: int, total: int | None) -> None:
         """Show how far the copy of this name has come."""
@@ -299,26 +318,26 @@ class Bars:
             self._finish(text)
             return
         begun = self._begun.setdefault(text, time.monotonic())
-        if time.monotonic() - begun < BAR_AFTER_SECONDS:
+        if self._is_gone or time.monotonic() - begun < BAR_AFTER_SECONDS:
             return
-        if self._progress is None:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(binary_units=True),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._progress.start()
-        if text not in self._tasks:
-            self._tasks[text] = self._progress.add_task(text, total=total)
-        self._progress.update(self._tasks[text], completed=done)
+        try:
+            self._show(text, done, total)
+        except OSError:
+            self._is_gone = True
 
     def close(self) -> None:
         """Take the bars away, however the copies ended."""
         for text in list(self._begun):
             self._finish(text)
+
+    def _show(self, text: str, done: int, total: int | None) -> None:
+        if self._progress is None:
+            console = _WithCursor(stderr=True)
+            self._progress = Progress(*_bar_columns(console.width), console=console, transient=True)
+            self._progress.start()
+        if text not in self._tasks:
+            self._tasks[text] = self._progress.add_task(printable(text), total=total)
+        self._progress.update(self._tasks[text], completed=done)
 
     def _finish(self, text: str) -> None:
         self._begun.pop(text, None)
@@ -326,5 +345,24 @@ class Bars:
         if self._progress is not None and task is not None:
             self._progress.remove_task(task)
         if self._progress is not None and not self._tasks:
-            self._progress.stop()
+            with suppress(OSError):
+                self._progress.stop()
             self._progress = None
+
+
+def _bar_columns(width: int) -> list[ProgressColumn]:
+    """Return what stands in the line of a copy: the bytes in any case, and of the rest what there is room for."""
+    counted, left = DownloadColumn(binary_units=True), TimeRemainingColumn()
+    if width < _SOME:
+        return [counted]
+    bar = [BarColumn(_LONG_BAR if width >= _MUCH else _SHORT_BAR)] if width >= _ENOUGH else []
+    taken = _COUNTED + _LEFT + sum((one.bar_width or 0) + 1 for one in bar)
+    named = RichColumn(no_wrap=True, overflow="ellipsis", max_width=width - taken)
+    name = TextColumn("{task.description}", markup=False, table_column=named)
+    return [name, *bar, counted, left]
+
+
+_SOME, _ENOUGH, _MUCH = 40, 60, 100
+"""Cells from which on a line names what is copied, has a bar, and a long one."""
+_SHORT_BAR, _LONG_BAR = 10, 40
+_COUNTED, _LEFT = len("1023.9/1023.9 GiB "), len("10:00:00 ")
