@@ -18,8 +18,9 @@ from lifecycle.errors import (
     InvalidSize,
     LifecycleError,
     Refused,
+    printable,
 )
-from lifecycle.session import Session, print_line
+from lifecycle.session import Session, json_of, print_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def ended(given: Sequence[str], call: Callable[[], int | None]) -> int:
 
 def _complain_of_system(given: Sequence[str], error: OSError) -> None:
     name = f"{error.filename}: " if error.filename else ""
-    complain(given, error, f"{name}{error.strerror or error}.")
+    complain(given, error, printable(f"{name}{error.strerror or error}."))
 
 
 def complain_of_usage(given: Sequence[str], error: Exception, text: str, command: str) -> int:
@@ -111,11 +112,10 @@ def _status_of(error: LifecycleError) -> int:
 def complain(arguments: Sequence[str], error: BaseException, text: str) -> None:
     """Say on stderr what is wrong; where JSON was asked for, say it there too."""
     if not isinstance(error, BrokenPipeError):
-        print_line(f"lifecycle: {text}", on_stderr=True)
+        for line in f"lifecycle: {text}".split("\n"):
+            print_line(line, on_stderr=True)
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--json" in own:
-        import json  # noqa: PLC0415 - only here
-
         known = {
             name: getattr(error, name)
             for name in ("volume", "state", "event", "reason", "allowed")
@@ -123,7 +123,7 @@ def complain(arguments: Sequence[str], error: BaseException, text: str) -> None:
         }
         said = {"error": {"kind": type(error).__name__, "message": text, **known}}
         with contextlib.suppress(OSError):  # it may be standard output itself that failed
-            print_line(json.dumps(said))
+            print_line(json_of(said))
 
 
 class _Brief(logging.Formatter):
@@ -132,7 +132,16 @@ class _Brief(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         error = record.exc_info[1] if record.exc_info else None
-        return f"lifecycle: {record.getMessage()}{'' if error is None else f': {error}'}"
+        said = "" if error is None else f": {error}"
+        return f"lifecycle: {printable(record.getMessage() + said)}"
+
+
+class _Whole(logging.Formatter):
+    """All that is known of a message, with tracebacks; nothing in it steers the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines."""
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def _log_to_stderr(*, verbose: bool) -> None:
@@ -141,8 +150,7 @@ def _log_to_stderr(*, verbose: bool) -> None:
     Where stderr is the journal, the log goes there with its fields, and each transition is told of in any case.
     """
     handler = logging.StreamHandler()
-    if not verbose:
-        handler.setFormatter(_Brief())
+    handler.setFormatter(_Whole(logging.BASIC_FORMAT) if verbose else _Brief())
     level = logging.INFO if verbose else logging.WARNING
     if "JOURNAL_STREAM" in os.environ:
         from lifecycle import journal  # noqa: PLC0415 - only where a journal may be

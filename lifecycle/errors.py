@@ -32,12 +32,26 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+        char if char.isprintable() or char in _SPACES else char.encode("unicode_escape").decode()
+        for char in text
     )
 
 
+_SPACES = frozenset(
+    "\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+)
+"""Spaces of other scripts: they are shown, though Python does not call them printable."""
+
+
 class LifecycleError(Exception):
-    """The base of every error of this package."""
+    """The base of every error of this package.
+
+    Its text can be shown anywhere, whatever others have put into it: names of files and processes, what a hook or a
+    subscriber said. So can the fields that are words (`reason`, `problem`…); those that are ids and paths are exact.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 # ---------------------------------------------------------------- refusals: nothing has happened
@@ -60,7 +74,7 @@ class Refused(LifecycleError):
         self.volume = volume
         self.state = str(state)
         self.event = str(event)
-        self.reason = reason
+        self.reason = printable(reason)
         self.allowed = tuple(str(one) for one in allowed)
         text = f"{volume} is {self.state}: cannot {self.event}: {reason}."
         if self.allowed:
@@ -130,7 +144,7 @@ class Vetoed(Refused):
 
     def __init__(self, volume: str, state: str, event: str, reason: str) -> None:
         super().__init__(volume, state, event, f"vetoed: {reason}")
-        self.reason = reason
+        self.reason = printable(reason)
 
 
 class ReadOnlyPool(Refused):
@@ -159,7 +173,7 @@ class InvalidName(LifecycleError, ValueError):
 
     def __init__(self, name: object, reason: str) -> None:
         self.name = name
-        self.reason = reason
+        self.reason = printable(reason)
         super().__init__(f"{shown(name)} cannot be a name: {reason}.")
 
 
@@ -173,7 +187,7 @@ class InvalidSize(LifecycleError, ValueError):
 
     def __init__(self, size: object, reason: str) -> None:
         self.size = size
-        self.reason = reason
+        self.reason = printable(reason)
         super().__init__(f"{shown(size)} cannot be a disk's size: {reason}.")
 
 
@@ -187,7 +201,7 @@ class InvalidPolicy(LifecycleError, ValueError):
 
     def __init__(self, policy: object, reason: str) -> None:
         self.policy = policy
-        self.reason = reason
+        self.reason = printable(reason)
         super().__init__(f"{shown(policy)} is not a retention policy: {reason}.")
 
 
@@ -201,7 +215,7 @@ class InvalidConfig(LifecycleError, ValueError):
 
     def __init__(self, where: str, reason: str) -> None:
         self.where = where
-        self.reason = reason
+        self.reason = printable(reason)
         super().__init__(f"{where}: {reason}.")
 
 
@@ -229,7 +243,7 @@ class NotAPool(LifecycleError):
 
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
-        self.reason = reason
+        self.reason = printable(reason)
         super().__init__(f"{path}: {reason}.")
 
 
@@ -264,7 +278,9 @@ class NoSuchVolume(LifecycleError, KeyError):
         super().__init__(volume)
 
     def __str__(self) -> str:
-        return f"{self.volume}: no such volume or VM in {self.pool}. See `lifecycle list`."
+        return printable(
+            f"{self.volume}: no such volume or VM in {self.pool}. See `lifecycle list`."
+        )
 
 
 class NoSuchPool(LifecycleError, LookupError):
@@ -338,7 +354,7 @@ class StorageFailed(LifecycleError, OSError):
 
     def __str__(self) -> str:
         name = f" ({self.filename})" if self.filename else ""
-        return (
+        return printable(
             f"{self.volume}: {self.event} failed: {self.strerror}{name}. No image was lost;"
             " mend the cause and repeat the command."
         )
@@ -419,8 +435,8 @@ class HookFailed(LifecycleError):
 
     def __init__(self, hook: str, problem: str, objection: str | None = None) -> None:
         self.hook = hook
-        self.problem = problem
-        self.objection = objection
+        self.problem = printable(problem)
+        self.objection = None if objection is None else printable(objection)
         super().__init__(f"{objection} (hook {hook})" if objection else f"hook {hook} {problem}")
 
 
@@ -448,7 +464,7 @@ class NotContent(LifecycleError):
 
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
-        self.reason = reason
+        self.reason = printable(reason)
         super().__init__(f"{path}: {reason}.")
 
 
@@ -462,7 +478,7 @@ class NotTheSame(LifecycleError):
 
     def __init__(self, content: str, where: str) -> None:
         self.content = content
-        self.where = where
+        self.where = printable(where)
         super().__init__(
             f"{content}: what was written is not what was read: {where}. Nothing was changed; the"
             " memory, the disk or the connection may be failing."

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from lifecycle import loop_devices
-from lifecycle.errors import Holder
+from lifecycle.errors import Holder, printable
 from lifecycle.files import Directory
 from lifecycle.loop_devices import Identity, identity
 
@@ -227,6 +227,6 @@ def _refers(directory: str, file: Identity, skip: str | None = None) -> bool:
 def _command(pid: int | str) -> str:
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as name:
-            return name.read().strip()
+            return printable(name.read().strip())
     except OSError:
         return "a process that has ended"

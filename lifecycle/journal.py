@@ -18,6 +18,8 @@ import socket
 import struct
 from collections.abc import Mapping
 
+from lifecycle.errors import printable
+
 SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "lifecycle"
 
@@ -86,14 +88,14 @@ class JournalHandler(logging.Handler):
 
     def _fields(self, record: logging.LogRecord) -> dict[str, str]:
         fields = {
-            "MESSAGE": record.getMessage(),
+            "MESSAGE": printable(record.getMessage()),
             "PRIORITY": str(priority(record.levelno)),
             "SYSLOG_IDENTIFIER": IDENTIFIER,
             "LOGGER": record.name,
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            fields["MESSAGE"] += f": {record.exc_info[1]}"
+            fields["MESSAGE"] += printable(f": {record.exc_info[1]}")
             fields["LIFECYCLE_TRACEBACK"] = self._exceptions.formatException(record.exc_info)
         return fields
 

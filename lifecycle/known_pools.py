@@ -17,7 +17,7 @@ import tomllib
 from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle import names
-from lifecycle.errors import InvalidConfig, InvalidName, LifecycleError
+from lifecycle.errors import InvalidConfig, InvalidName, LifecycleError, printable
 from lifecycle.files import Directory
 
 if TYPE_CHECKING:
@@ -222,7 +222,9 @@ def _read(directory: Directory, file: str) -> KnownPool | None:
         if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path:
             raise InvalidConfig(f"{directory.path}/{file}", "needs `path`, an absolute path")
     except (LifecycleError, OSError, ValueError, RecursionError) as error:
-        log.warning("%s/%s is passed over: %s", directory.path, file, error)
+        log.warning(
+            "%s is passed over: %s", printable(f"{directory.path}/{file}"), printable(str(error))
+        )
         return None
     return KnownPool(name, path)
 

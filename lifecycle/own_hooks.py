@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle import events, locking, names
 from lifecycle.config import VolumeConfig
-from lifecycle.errors import HookFailed, LifecycleError
+from lifecycle.errors import HookFailed, LifecycleError, printable
 from lifecycle.known_pools import config_directory
 
 if TYPE_CHECKING:
@@ -96,12 +96,13 @@ class OwnHooks:
             ended = hook_process.run(path, given + b"\n", env, pool.config.hook_timeout)
             vetoes = when == "pre" and ended.problem is not None
             told = ended.problem is None or (vetoes and ended.objection is not None)
+            shown = printable(path)
             for line in ended.lines:
-                log.log(logging.INFO if told else logging.WARNING, "hook %s: %s", path, line)
+                log.log(logging.INFO if told else logging.WARNING, "hook %s: %s", shown, line)
             if vetoes:
                 raise HookFailed(path, str(ended.problem), ended.objection)
             if ended.problem is not None:
-                log.warning("hook %s %s; what has happened stands", path, ended.problem)
+                log.warning("hook %s %s; what has happened stands", shown, ended.problem)
 
     def _list(self, directory: str) -> list[str]:
         """Return what is in a directory of hooks, if there is one."""
@@ -110,7 +111,7 @@ class OwnHooks:
         except FileNotFoundError:
             return []
         except OSError as error:
-            self._warn("no hook in %s is run: %s", directory, error.strerror)
+            self._warn("no hook in %s is run: %s", directory, error.strerror or "")
             return []
 
     def _find(self, directory: str, files: list[str], moments: set[str]) -> Iterator[str]:
@@ -129,11 +130,11 @@ class OwnHooks:
                 else:
                     self._warn("hook %s/%s is not run: %s", directory, name, objection)
 
-    def _warn(self, text: str, *about: object) -> None:
+    def _warn(self, text: str, *about: str) -> None:
         """Say once what would be said again at each event."""
         if text % about not in self._warned:
             self._warned.add(text % about)
-            log.warning(text, *about)
+            log.warning(text, *map(printable, about))
 
 
 # ---------------------------------------------------------------- which

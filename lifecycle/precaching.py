@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle import events
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import LifecycleError, printable
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
@@ -121,7 +121,7 @@ class _Asked(NamedTuple):
         try:
             begin(self.path, *self.volume_ids, environment=self.environment)
         except Exception as error:  # noqa: BLE001 - it must end neither the thread nor what has happened
-            log.warning("%s: nothing is made ahead: %s", self.path, error)
+            log.warning("%s: nothing is made ahead: %s", self.path, printable(str(error)))
 
 
 class _Beginner:

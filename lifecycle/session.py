@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 
-from lifecycle.errors import InvalidName, LifecycleError, NoSuchPool, NoSuchVolume
+from lifecycle.errors import InvalidName, LifecycleError, NoSuchPool, NoSuchVolume, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,13 +145,12 @@ class Session:
         try:
             return pool[volume_id]
         except (InvalidName, NoSuchVolume):
-            vm = address.rstrip("/")
-            found = [f"{vm}/{one.name}" for one in _volumes_of(pool, volume_id.rstrip("/"))]
+            found = [f"{address}/{one.name}" for one in _volumes_of(pool, volume_id)]
             if not found:
                 raise
             shown = ", ".join(found[:_SHOWN]) + (" …" if len(found) > _SHOWN else "")
             raise WrongUsage(
-                f"{vm} is a VM, and a volume's id is VM/NAME: name one of its volumes, {shown}."
+                f"{address} is a VM, and a volume's id is VM/NAME: name one of its volumes, {shown}."
             ) from None
 
     def vm(self, address: str) -> VM:
@@ -202,21 +201,17 @@ class Session:
 
     def say_each(self, found: Iterable[Any]) -> None:
         """Print documents as one JSON array, a line each, as they come: there may be very many."""
-        import json  # noqa: PLC0415 - only here
-
-        print_line("[", end="")
+        _write("[")
         comma = ""
         for document in found:
-            print_line(f"{comma}\n{json.dumps(document, ensure_ascii=False)}", end="")
+            _write(f"{comma}\n{json_of(document)}")
             comma = ","
-        print_line("\n]")
+        _write("\n]\n")
 
     def say(self, document: Any, *lines: str) -> None:
         """Print the document as JSON, or the lines for people."""
         if self.as_json:
-            import json  # noqa: PLC0415 - only here
-
-            print_line(json.dumps(document, indent=2, ensure_ascii=False))
+            _write(f"{json_of(document, indent=2)}\n")
         else:
             for line in lines:
                 print_line(line)
@@ -276,9 +271,28 @@ def fitted(lines: Sequence[str], *, indent: int = 0) -> Sequence[str]:
     return list(tables.at_words(lines, tables.new_console().width, indent))
 
 
-def print_line(text: str, *, end: str = "\n", on_stderr: bool = False) -> None:
-    """Print a line at once; nowhere if the stream was closed before the process began."""
+def print_line(text: str, *, on_stderr: bool = False) -> None:
+    """Print a line at once; nowhere if the stream was closed before the process began.
+
+    What would steer the terminal or break the line is written out, whoever it came from.
+    """
+    _write("\t".join(map(printable, text.split("\t"))) + "\n", on_stderr=on_stderr)
+
+
+def json_of(document: Any, *, indent: int | None = None) -> str:
+    """Return the document as JSON, without what would steer a terminal: such characters are written as escapes."""
+    import json  # noqa: PLC0415 - only here
+
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text
+    )
+
+
+def _write(text: str, *, on_stderr: bool = False) -> None:
     stream = sys.stderr if on_stderr else sys.stdout
     if stream is not None:
-        stream.write(f"{text}{end}")
+        stream.write(text)
         stream.flush()

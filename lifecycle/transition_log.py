@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from lifecycle import events
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import LifecycleError, printable
 
 if TYPE_CHECKING:
     from lifecycle.change import Change
@@ -31,7 +31,7 @@ def text_of(volume: Volume, change: Change) -> str:
     """Say in a line what has happened."""
     moved = f" from {change.source} to {change.dest}" if change.source != change.dest else ""
     number = "" if change.revision is None else f", revision {change.revision}"
-    reason = f" ({change.reason})" if change.reason else ""
+    reason = f" ({printable(change.reason)})" if change.reason else ""
     return f"{volume.id}: {change.event}{moved}{number}{reason}"
 
 
@@ -56,7 +56,7 @@ def _log_done(_pool: Pool, *, volume: Volume, change: Change) -> None:
 
 def _log_failed(_pool: Pool, *, volume: Volume, change: Change, error: Exception) -> None:
     ours = isinstance(error, LifecycleError)  # and says of itself what was tried
-    text = str(error) if ours else f"{volume.id}: {change.event} failed: {error}"
+    text = str(error) if ours else printable(f"{volume.id}: {change.event} failed: {error}")
     fields = {**fields_of(volume, change), "LIFECYCLE_ERROR": text}
     # where it was going is not where it is
     del fields["LIFECYCLE_TO"]

@@ -6,7 +6,7 @@ import click
 
 from lifecycle.cli import command, volume_argument
 from lifecycle.hosts import attaching
-from lifecycle.session import Session
+from lifecycle.session import Session, print_line
 
 LOOP = "loop"
 
@@ -34,9 +34,9 @@ def attach_command(session: Session, volume_id: str, kind: str) -> None:
         else attaching.fragment(kind, attaching.disk_of(volume))
     )
     if not view.may_run:
-        click.echo(
+        print_line(
             f"lifecycle: {volume.id} is {view.state}: this path is there once it is started",
-            err=True,
+            on_stderr=True,
         )
     document = {
         "id": volume.id,
@@ -45,4 +45,4 @@ def attach_command(session: Session, volume_id: str, kind: str) -> None:
         "started": view.may_run,
         "fragment": found,
     }
-    session.say(document, attaching.text_of(found))
+    session.say(document, *attaching.text_of(found).split("\n"))

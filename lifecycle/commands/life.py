@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import click
 
@@ -17,9 +17,6 @@ from lifecycle.ending import Ended, Ending, end
 from lifecycle.errors import LifecycleError
 from lifecycle.session import Session, every_pool
 from lifecycle.together import Outcome
-
-if TYPE_CHECKING:
-    pass
 
 _SERVICE_RESULT = "service-result"
 _NOTHING_TO_RECOVER = "nothing to recover"

@@ -8,7 +8,7 @@ from lifecycle import documents
 from lifecycle.calling import FAILED
 from lifecycle.cli import command, complete, targets_argument
 from lifecycle.errors import InvalidName, Unsupported
-from lifecycle.session import Session, fitted
+from lifecycle.session import Session, fitted, print_line
 from lifecycle.sizes import format_size
 
 _REFLINKS = {
@@ -82,7 +82,7 @@ def let_be_known(path: str, name: str | None) -> str | None:
     try:
         return known_pools.enter(path, name).name
     except (InvalidName, Unsupported, OSError) as error:
-        click.echo(f"lifecycle: {path} is a pool, but not known by a name: {error}", err=True)
+        print_line(f"lifecycle: {path} is a pool, but not known by a name: {error}", on_stderr=True)
     return None
 
 
@@ -165,7 +165,7 @@ def diagram_command(session: Session, volume_id: str | None, form: str) -> None:
 
     marked = session.volume(volume_id).state if volume_id else None
     text = diagrams.FORMATS[form](marked)
-    session.say({"format": form, "state": marked, "diagram": text}, text.rstrip("\n"))
+    session.say({"format": form, "state": marked, "diagram": text}, *text.rstrip("\n").split("\n"))
 
 
 @command("completion", short_help="Print the completion script for a shell.")
@@ -182,4 +182,4 @@ def completion_command(session: Session, shell: str) -> None:
         "fish": shell_completion.FishComplete,
     }
     script = shells[shell](cli, {}, "lifecycle", "_LIFECYCLE_COMPLETE").source()
-    session.say({"shell": shell, "script": script}, script)
+    session.say({"shell": shell, "script": script}, *script.split("\n"))

@@ -212,5 +212,7 @@ def _is_meant_for_people(error: Exception) -> bool:
 
 def _complain(text: str) -> None:
     if sys.stderr is not None:
-        line = " ".join(text.split())
+        from lifecycle.errors import printable  # noqa: PLC0415 - only here
+
+        line = printable(" ".join(text.split()))
         sys.stderr.buffer.write(f"lifecycle: {line}\n".encode(errors="backslashreplace"))

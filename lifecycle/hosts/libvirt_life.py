@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 
 from lifecycle import ending, known_pools, together
 from lifecycle.ending import ENDING, Ending
-from lifecycle.errors import LifecycleError, Refused, shown
+from lifecycle.errors import LifecycleError, Refused, printable, shown
 from lifecycle.hosts.libvirt_hook import Domain, Unreadable, elements, spellings
 from lifecycle.pool import Pool
 from lifecycle.states import Event
@@ -262,7 +262,7 @@ class _Syslog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line."""
-        text = " ".join(record.getMessage().split())
+        text = printable(" ".join(record.getMessage().split()))
         priority = syslog.LOG_WARNING if record.levelno >= logging.WARNING else syslog.LOG_INFO
         syslog.syslog(priority, text.encode(errors="backslashreplace").decode())
         if sys.stderr is not None:
