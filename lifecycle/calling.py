@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+COMPLETES = "_LIFECYCLE_COMPLETE"
+"""The environment variable with which a shell asks for completions."""
 FAILED, USAGE, REFUSED = 1, 2, 3
 INTERRUPTED = 130
 """As shells say it: 128 and the number of SIGINT."""

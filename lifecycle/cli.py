@@ -8,17 +8,22 @@ one JSON document. What a host calls at each start and stop of a VM does not com
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
-from lifecycle.calling import INTERRUPTED, USAGE, complain_of_usage, ended, perform
+from lifecycle.calling import COMPLETES, INTERRUPTED, USAGE, complain_of_usage, ended, perform
 from lifecycle.errors import LifecycleError
 from lifecycle.session import Session, WrongUsage
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "pools": ("init", "pool", "pools", "verify", "diagram", "completion"),
@@ -94,6 +99,7 @@ def with_common_options(function: Any) -> Any:
             type=click.Path(readable=False),  # what is wrong with it is said when it is opened
             expose_value=False,
             callback=_note,
+            shell_complete=complete_pool,
             help="The pool: its directory, or the name it is known by. By default $LIFECYCLE_POOL, else"
             " /var/lib/lifecycle for root and ~/.local/share/lifecycle for others.",
         ),
@@ -104,17 +110,48 @@ def with_common_options(function: Any) -> Any:
 
 
 def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the ids of volumes and VMs that begin like this, for the shell."""
+    """Return the ids of volumes and VMs that begin like this, and the known pools, for the shell."""
     session = Session(given_to_all(context).get("pool"), as_json=False)
     name, colon, _rest = incomplete.partition(":")
+    known = _names_of_pools()
+    of_another = bool(colon) and name in known
+    found = set() if colon else {f"{one}:" for one in known}
+    before = f"{name}:" if of_another else ""
+    with suppress(LifecycleError, OSError):
+        pool = session.located(f"{name}:x")[0] if of_another else session.pool
+        for volume in pool.volumes():
+            found |= {before + volume.id, before + volume.vm}
+    return sorted(one for one in found if one.startswith(incomplete))
+
+
+def complete_origin(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return what `complete` does, and where a path begins the files there are, for the shell."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only here
+
+    if incomplete.startswith(("/", ".")):
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(one) for one in complete(context, parameter, incomplete)]
+
+
+def complete_pool(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the names of known pools that begin like this, and any directory, for the shell."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only here
+
+    names = [one for one in _names_of_pools() if one.startswith(incomplete)]
+    return [*map(CompletionItem, names), CompletionItem(incomplete, type="dir")]
+
+
+def _names_of_pools() -> list[str]:
+    from lifecycle import known_pools  # noqa: PLC0415 - only here
+
     try:
-        pool = session.located(f"{name}:x")[0] if colon else session.pool
-        volumes = pool.volumes()
-    except (LifecycleError, OSError):
+        return [one.name for one in known_pools.known()]
+    except OSError:
         return []
-    before = f"{name}:" if pool is not session.pool else ""
-    found = {volume.id for volume in volumes} | {volume.vm for volume in volumes}
-    return sorted(before + name for name in found if (before + name).startswith(incomplete))
 
 
 def volume_argument(name: str = "volume_id", metavar: str = "VM/NAME") -> Callable[..., Any]:
@@ -192,6 +229,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(given: list[str]) -> int | None:
+    if COMPLETES in os.environ:
+        import logging  # noqa: PLC0415 - only here
+
+        from lifecycle import completing  # noqa: F401, PLC0415 - it tells click how bash is to be spoken with
+
+        logging.disable()  # the line that someone is typing is no place for it
     try:
         status: int | None = cli.main(given, prog_name="lifecycle", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -11,16 +11,12 @@ from __future__ import annotations
 import os
 import sys
 
-from lifecycle import short_lived
+from lifecycle import calling, short_lived
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, NoReturn
-
-COMPLETES = "_LIFECYCLE_COMPLETE"
-"""The environment variable with which a shell asks for completions."""
-
 
 SHORT_WAY: dict[str, dict[str, bool]] = {
     "start": {},
@@ -64,7 +60,7 @@ def main() -> NoReturn:
 
 def understood(given: Sequence[str], environment: Mapping[str, str]) -> Plain | None:
     """Return the call that these words are, if it is one that goes the short way."""
-    if COMPLETES in environment:
+    if calling.COMPLETES in environment:
         return None
     plain = Plain(environment.get("LIFECYCLE_POOL"))
     own: Mapping[str, bool] = {}
@@ -95,8 +91,7 @@ def understood(given: Sequence[str], environment: Mapping[str, str]) -> Plain | 
 
 def run(given: Sequence[str], plain: Plain) -> int:
     """Do as was asked, and return the exit status."""
-    from lifecycle import calling  # noqa: PLC0415 - not needed by the command line's help
-    from lifecycle.commands import start_stop  # noqa: PLC0415 - nor is this
+    from lifecycle.commands import start_stop  # noqa: PLC0415 - not needed by the command line's help
     from lifecycle.session import WrongUsage  # noqa: PLC0415 - nor is this
 
     def call() -> int:

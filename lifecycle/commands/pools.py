@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lifecycle import documents
-from lifecycle.calling import FAILED
+from lifecycle.calling import COMPLETES, FAILED
 from lifecycle.cli import command, complete, targets_argument
 from lifecycle.errors import InvalidName, Unsupported
 from lifecycle.session import Session, fitted, print_line
@@ -172,14 +172,9 @@ def diagram_command(session: Session, volume_id: str | None, form: str) -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(session: Session, shell: str) -> None:
     """Print a script that completes commands, volumes and VMs: eval "$(lifecycle completion bash)"."""
-    from click import shell_completion  # noqa: PLC0415 - only here
-
+    from lifecycle import completing  # noqa: PLC0415 - only here
     from lifecycle.cli import cli  # noqa: PLC0415 - it imports this module
 
-    shells = {
-        "bash": shell_completion.BashComplete,
-        "zsh": shell_completion.ZshComplete,
-        "fish": shell_completion.FishComplete,
-    }
-    script = shells[shell](cli, {}, "lifecycle", "_LIFECYCLE_COMPLETE").source()
+    asked = completing.SHELLS[shell](cli, {}, "lifecycle", COMPLETES)
+    script = asked.source()
     session.say({"shell": shell, "script": script}, *script.split("\n"))

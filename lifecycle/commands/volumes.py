@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from lifecycle import documents
-from lifecycle.cli import command, complete, targets_argument, volume_argument
+from lifecycle.cli import command, complete, complete_origin, targets_argument, volume_argument
 from lifecycle.errors import LifecycleError, NoSuchVolume, NotContent
 from lifecycle.session import Session, print_line
 from lifecycle.sizes import format_size
@@ -206,7 +206,7 @@ _VERIFY = click.option(
 
 @command("import", short_help="Fill a volume with content from outside.")
 @volume_argument()
-@click.argument("origin", metavar="SRC|-", shell_complete=complete)
+@click.argument("origin", metavar="SRC|-", shell_complete=complete_origin)
 @_FORMAT
 @_FOLLOW
 @_VERIFY
@@ -331,7 +331,7 @@ def export_command(
 
 
 @command("clone", short_help="Make a volume from another, or from an image.")
-@click.argument("origin", metavar="SRC|-", shell_complete=complete)
+@click.argument("origin", metavar="SRC|-", shell_complete=complete_origin)
 @volume_argument(metavar="DST")
 @_READ_ONLY
 @_KEEP
