@@ -42,7 +42,7 @@ _BASH = """\
 }
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
-_NEEDS_NO_QUOTES = r"[\w%+,./:=@-]*"
+_NEEDS_QUOTES, _ESCAPED = r"[^\w%+,./:=@-]", r"\\\g<0>"
 _BLANK = " \t\n"
 
 
@@ -55,13 +55,16 @@ class Bash(BashComplete):
         super().__init__(*given)
         self._before = ""
         self._kept = 0
+        self._is_quoted = False
+        self._escapes = False
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Return the words before the one that is to be completed, and that one."""
         if "COMP_LINE" not in os.environ:
             return super().get_completion_args()
         breaks = os.environ.get("COMP_WORDBREAKS", _BLANK)
-        words, piece = split(os.environ["COMP_LINE"], breaks)
+        words, piece, quote = split(os.environ["COMP_LINE"], breaks)
+        self._is_quoted = bool(quote)
         *args, word = words
         # of --option=value click completes the value alone
         option, equals, value = word.partition("=")
@@ -70,12 +73,23 @@ class Bash(BashComplete):
         self._kept = len(word) - len(piece)
         return args[1:], word
 
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
+        """Return the completions.
+
+        Bash can be left to quote them, but for `$` and backquotes, which it takes for what it is to replace.
+        """
+        found = super().get_completions(args, incomplete)
+        self._escapes = not self._is_quoted and any(set("$`") & set(one.value) for one in found)
+        return found
+
     def format_completion(self, item: CompletionItem) -> str:
         """Return a completion as the script takes it: its kind, and what belongs in the place of bash's piece."""
         if item.type != "plain":
             return f"{item.type},{item.value}"
         value = f"{self._before}{item.value}"[self._kept :]
-        if not re.fullmatch(_NEEDS_NO_QUOTES, value):
+        if self._escapes:
+            return f"plain,{re.sub(_NEEDS_QUOTES, _ESCAPED, value)}"
+        if re.search(_NEEDS_QUOTES, value):
             return f"special,{value}"
         return f"{'open' if value.endswith(':') else 'plain'},{value}"
 
@@ -85,7 +99,7 @@ SHELLS: dict[str, type[ShellComplete]] = {"bash": Bash, "zsh": ZshComplete, "fis
 add_completion_class(Bash)
 
 
-def split(line: str, breaks: str) -> tuple[list[str], str]:
+def split(line: str, breaks: str) -> tuple[list[str], str, str]:
     """Take a line apart as bash does, up to where the cursor is.
 
     Args:
@@ -93,7 +107,7 @@ def split(line: str, breaks: str) -> tuple[list[str], str]:
         breaks: the characters at which bash begins another piece of a word, if they are not quoted.
 
     Returns:
-        the words, without their quotes, and of the last one what bash takes for it.
+        the words, without their quotes; of the last one what bash takes for it; and the quote that it stands in.
     """
     words, word, piece, quote = [], "", "", ""
     is_begun = is_escaped = False
@@ -120,4 +134,4 @@ def split(line: str, breaks: str) -> tuple[list[str], str]:
             is_begun = True
             word += char
             piece = "" if char in breaks else piece + char
-    return [*words, word], piece
+    return [*words, word], piece, quote

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,7 +68,7 @@ def pool(xfs_pool: Pool) -> Pool:
     ],
 )
 def test_a_line_is_taken_apart_as_bash_does_it(line: str, words: list[str], piece: str) -> None:
-    assert split(line, BREAKS) == (words, piece)
+    assert split(line, BREAKS)[:2] == (words, piece)
 
 
 # ---------------------------------------------------------------- in the shells
@@ -208,10 +207,10 @@ def test_zsh_inserts_each_name_as_one_word(
 def test_fish_is_told_each_name(pool: Pool, name: str, of_pool: str) -> None:
     assert pool["plain/root"]
     line = f"lifecycle show {STYLES['escaped'](of_pool + begun(name))}"
-    script = f"source ({SCRIPT} completion fish | psub); complete -C {shlex.quote(line)}"
+    script = f"source ({SCRIPT} completion fish | psub); complete -C $LINE"
     done = subprocess.run(
         [needing.program("fish", "fish"), "--no-config", "-c", script],
-        env={**os.environ, "PATH": f"{os.path.dirname(SCRIPT)}:{os.environ['PATH']}"},
+        env={**os.environ, "LINE": line, "PATH": f"{os.path.dirname(SCRIPT)}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=True,
