@@ -13,6 +13,7 @@ from lifecycle.cli import cli
 pytest_plugins = ["command_line"]
 
 TAKES_A_VOLUME = {
+    "accept": "VOLUME",
     "attach": "VOLUME --for qemu",
     "create": "new/root --source VOLUME",
     "clone": "VOLUME new/root",
