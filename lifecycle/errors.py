@@ -395,14 +395,14 @@ class FlushFailed(StorageFailed):
             " that image than was written, though it can still look whole, and no later flush can tell."
         )
         if not self.own:
-            return f"{text} Make it anew before it is used."
+            return printable(f"{text} Make it anew before it is used.")
         text += " Its volume is damaged until someone decides what is kept of it; `lifecycle show` says how."
         if self.unnoted is not None:
             text += (
                 f" But this could not be noted safely ({self.unnoted}): if `lifecycle show` does not say"
                 " it, mount the file system anew before all else, and look at what the image holds then."
             )
-        return text
+        return printable(text)
 
 
 class storage:  # noqa: N801 - it is used as a function

@@ -309,7 +309,7 @@ def test_verbose_logs_every_file_operation_with_both_names(dirty: Volume, option
     assert [one["state"] for one in called.document] == ["committed"]
     where = f"{dirty.pool.path}/ci"
     assert f"linked '{where}/root.img' to '{where}/root.img.0@" in called.err
-    assert f"renamed '{where}/root-dirty.img' to '{where}/root.img'" in called.err
+    assert f"renamed '{where}/root-dirty.img@withdrawn' to '{where}/root.img'" in called.err
 
 
 def test_without_verbose_nothing_is_logged(dirty: Volume) -> None:

@@ -164,7 +164,7 @@ def holdings(pool: Pool) -> dict[str, tuple[str, list[int]]]:
         ("revert a/root --to nine", 2),
         (f"revert a/root --to {'9' * 5000}", 2),
         ("revert w/root", 0),
-        ("revert w/root --to 1", 3),
+        ("revert w/root --to 1", 1),
         ("revert b/root", 3),
         ("revert a", 2),
     ],

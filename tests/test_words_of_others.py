@@ -67,6 +67,11 @@ ERRORS: dict[str, Callable[[], LifecycleError]] = {
     "NoSuchRevision": lambda: errors.NoSuchRevision(EVIL, 1, ()),
     "Locked": lambda: errors.Locked("ci", 1.0, [Holder(EVIL, 1)]),
     "StorageFailed": lambda: errors.StorageFailed("ci/root", "stop", OSError(5, EVIL, EVIL)),
+    "FlushFailed": lambda: errors.FlushFailed(
+        EVIL,
+        EVIL,
+        errors.FlushError(OSError(5, EVIL, EVIL), EVIL, own=True, unnoted=EVIL),
+    ),
     "HookFailed": lambda: errors.HookFailed(EVIL, EVIL, EVIL),
     "ForeignFile": lambda: errors.ForeignFile(EVIL, EVIL),
     "NotContent": lambda: errors.NotContent(EVIL, EVIL),
