@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -51,6 +50,7 @@ from lifecycle.errors import (
 from lifecycle.evidence import gather_locked
 from lifecycle.files import Directory
 from lifecycle.flushing import Steps
+from lifecycle.forking import Lock, ThreadState
 from lifecycle.judging import judge
 from lifecycle.loop_devices import identity
 from lifecycle.names import Kind
@@ -83,7 +83,7 @@ class _LockedVM(NamedTuple):
     settled: dict[str, VolumeFiles]
 
 
-class _ThisThread(threading.local):
+class _ThisThread(ThreadState):
     """What this thread holds: the locked VMs by name."""
 
     def __init__(self) -> None:
@@ -124,8 +124,8 @@ class ReflinkBackend(ReflinkCloning):
         """Hold the VM's lock."""
         timeout = self.config.lock_timeout if wait else _MOMENT
         while True:
-            with self.existing(vm, vm, create=create) as directory:
-                if not holders.lock(directory, timeout):
+            with self.existing(vm, vm, create=create) as directory, Lock(directory.fd) as lock:
+                if not lock.take(timeout):
                     who = holders.lock_holders(identity(os.fstat(directory.fd)))
                     raise Locked(vm, timeout, who)
                 if not self._is_still(vm, directory):
@@ -134,7 +134,7 @@ class ReflinkBackend(ReflinkCloning):
                 try:
                     yield
                 finally:
-                    del self._this_thread.locked[vm]
+                    self._this_thread.locked.pop(vm, None)  # it is gone in a forked process
                     if create:
                         with contextlib.suppress(OSError):  # an empty directory harms no one
                             self._drop_empty(vm)
@@ -172,7 +172,19 @@ class ReflinkBackend(ReflinkCloning):
 
     @contextlib.contextmanager
     def _acting(self, volume_id: str) -> Iterator[VolumeFiles]:
-        """Open one volume's files to change them: as they were when it was settled, since the VM is locked."""
+        """Open one volume's files to change them: as they were when it was settled, since the VM is locked.
+
+        Raises:
+            Refused: this thread does not have its lock.
+        """
+        if self._locked(volume_id) is None:
+            raise Refused(
+                volume_id,
+                "not locked",
+                "change it",
+                "only who has its VM's lock may; a process that was forked in the middle of an event"
+                " has not, and the event goes on in the one that began it",
+            )
         with self.opened(volume_id) as opened:
             self._unsettle(volume_id)
             yield opened

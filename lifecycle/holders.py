@@ -1,4 +1,4 @@
-"""Who holds a file: whether anyone has it open, who that is, and the lock that one process holds at a time.
+"""Who holds a file: whether anyone has it open, who that is, and who has a lock on it.
 
 The kernel knows, by leases and locks; who it is, /proc and /sys tell, as far as this process may see. Linux only, and
 best as root.
@@ -10,13 +10,11 @@ import contextlib
 import errno
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from lifecycle import loop_devices
 from lifecycle.errors import Holder, printable
-from lifecycle.files import Directory
 from lifecycle.loop_devices import Identity, identity
 
 
@@ -116,39 +114,6 @@ def find(file: Identity, asking: int | None = None) -> tuple[Holder, ...]:
     return (*processes, *(Holder(device) for device in loop_devices.find(file)))
 
 
-def lock(directory: Directory, timeout: float) -> bool:
-    """Lock the directory until it is closed; return False if that took longer than `timeout` seconds.
-
-    The kernel frees the lock when the process ends, however it ends.
-    """
-    waited, pause = 0.0, 0.0001
-    while True:
-        try:
-            fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waited >= timeout:
-                return False
-            # the pauses are added up, not read off a clock: clocks may be frozen, or jump
-            time.sleep(pause)
-            waited += pause
-            pause = min(pause * 2, 0.05)
-        else:
-            return True
-
-
-def lock_at_once(directory: Directory) -> bool:
-    """Lock the directory until it is closed; return False if someone has the lock for longer than a look takes."""
-    for _again in range(_LOOKS):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        os.sched_yield()
-    return False
-
-
-_LOOKS = 100
-
-
 def sees_everyone() -> bool:
     """Tell whether this process can see every process of the machine, and what each has open."""
     try:
@@ -164,7 +129,36 @@ _FIRST_NAMESPACE = "pid:[4026531836]"
 
 
 def lock_holders(file: Identity) -> tuple[Holder, ...]:
-    """Return the processes that hold a lock (flock) on the file or directory."""
+    """Return the processes that hold a lock (flock) on the file or directory.
+
+    That is whoever has the opening that the lock is on, as the kernel says of each descriptor (proc(5), fdinfo). Where
+    this process may not see that, it is who took the lock, as /proc/locks says; he may have ended since, and a process
+    that he forked hold it.
+    """
+    having = tuple(
+        Holder(_command(pid), int(pid))
+        for pid in filter(str.isdecimal, os.listdir("/proc"))
+        if _has_lock(pid, file)
+    )
+    return having or _lock_takers(file)
+
+
+def _has_lock(pid: str, file: Identity) -> bool:
+    """Tell whether the process has an opening of the file with a lock on it."""
+    try:
+        links = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False  # the process ended, or is not ours to see
+    for link in links:
+        with contextlib.suppress(OSError):
+            if identity(os.stat(f"/proc/{pid}/fd/{link}")) == file:
+                with open(f"/proc/{pid}/fdinfo/{link}", encoding="ascii") as found:
+                    if any(line.startswith("lock:") and "FLOCK" in line for line in found):
+                        return True
+    return False
+
+
+def _lock_takers(file: Identity) -> tuple[Holder, ...]:
     device, inode = file
     wanted = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
     exact, same_inode = [], []

@@ -7,12 +7,12 @@ waits for the hook: the hook's environment names the VMs that are locked meanwhi
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from lifecycle.errors import Locked, Refused
+from lifecycle.forking import ThreadState
 
 if TYPE_CHECKING:
     from lifecycle.pool import Pool
@@ -21,7 +21,7 @@ CHANGING = "LIFECYCLE_CHANGING"
 """The variable that names to a hook the VMs that are locked while it runs: their paths, one a line."""
 
 
-class _ThisThread(threading.local):
+class _ThisThread(ThreadState):
     """What a thread is at, over all pools.
 
     Attributes:

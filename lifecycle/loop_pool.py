@@ -6,15 +6,18 @@ the pool mounts it again. Space that the pool frees is given back to the file sy
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 
-from lifecycle import files, holders
+from lifecycle import files
 from lifecycle.errors import InvalidSize, NotAPool, Unsupported
 from lifecycle.files import Directory
+from lifecycle.forking import Lock
 
 log = logging.getLogger("lifecycle.loop_pool")
 
@@ -37,8 +40,8 @@ def create(path: str, size: int) -> None:
     if size < MIN_SIZE:
         raise InvalidSize(size, "an XFS takes at least 300 MiB")
     image = os.path.join(path, IMAGE)
-    with Directory.open(path) as directory:
-        _lock(directory)  # so that no one mounts what is half made, or uses what is taken back
+    with Directory.open(path) as directory, _locked(directory):
+        # locked, so that no one mounts what is half made, or uses what is taken back
         if directory.entries() or _is_covered(directory):
             raise NotAPool(
                 path, "must be empty to become an embedded pool, which would hide what is in it"
@@ -79,16 +82,19 @@ def mount_again(path: str) -> None:
             return
         _require_tools()
         # two processes that find the pool unmounted must not both mount it
-        _lock(directory)
-        if not _is_covered(directory):
-            _mount(path, os.path.join(path, IMAGE))
+        with _locked(directory):
+            if not _is_covered(directory):
+                _mount(path, os.path.join(path, IMAGE))
 
 
-def _lock(directory: Directory) -> None:
-    if not holders.lock(directory, _LOCK_SECONDS):
-        raise Unsupported(
-            f"{directory.path}: another process did not finish mounting it in {_LOCK_SECONDS:g} s"
-        )
+@contextlib.contextmanager
+def _locked(directory: Directory) -> Iterator[None]:
+    with Lock(directory.fd) as lock:
+        if not lock.take(_LOCK_SECONDS):
+            raise Unsupported(
+                f"{directory.path}: another process did not finish mounting it in {_LOCK_SECONDS:g} s"
+            )
+        yield
 
 
 def _is_covered(directory: Directory) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle import events
 from lifecycle.errors import LifecycleError, printable
+from lifecycle.forking import ThreadState
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
@@ -97,7 +98,7 @@ def together() -> Iterator[None]:
             _see_to(pool, volume_ids)
 
 
-_this_thread = threading.local()
+_this_thread = ThreadState()
 """`waiting`: the volumes to be seen to at the end of `together`, by pool."""
 
 

@@ -20,6 +20,7 @@ from lifecycle.config import PoolConfig
 from lifecycle.errors import ForeignFile, Holder, NoSuchRevision, NoSuchVolume, Refused, storage
 from lifecycle.evidence import ATTEMPTS, gather
 from lifecycle.files import Directory
+from lifecycle.forking import Lock
 from lifecycle.holders import Asked
 from lifecycle.judging import judge
 from lifecycle.loop_devices import identity
@@ -311,5 +312,5 @@ class ReflinkTelling:
 
 @contextlib.contextmanager
 def _locked_for_a_moment(directory: Directory) -> Iterator[tuple[Directory, bool]]:
-    with directory:
-        yield directory, holders.lock_at_once(directory)
+    with directory, Lock(directory.fd) as lock:
+        yield directory, lock.take_at_once()
