@@ -56,7 +56,16 @@ class Change(NamedTuple):
     revision: int | None = None
     asked: Mapping[str, Any] = MappingProxyType({})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # what keeps `asked` from being changed cannot be sent to another process by itself
+        return _change, (*self[:-1], dict(self.asked))
+
     @property
     def cause(self) -> str:
         """What is written down as the cause of the image it makes."""
         return self.reason or str(self.event)
+
+
+def _change(*fields: Any) -> Change:
+    """Return a change that was taken apart to be copied or sent."""
+    return Change(*fields[:-1], asked=MappingProxyType(fields[-1]))  # type: ignore[misc]  # fields in their order

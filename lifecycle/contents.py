@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lifecycle import copying, files, names
 from lifecycle.config import POOL_FILE
@@ -115,6 +115,12 @@ class Content:
 
     def __enter__(self) -> Self:
         return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self.name}: an open descriptor can neither be copied nor sent to another process;"
+            " send the volume or the path, and open it there"
+        )
 
     def __exit__(
         self,

@@ -7,7 +7,7 @@ state, and what to do instead: it is meant to be shown to a person as it is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 def shown(value: object) -> str:
@@ -44,7 +44,7 @@ _SPACES = frozenset(
 
 
 class LifecycleError(Exception):
-    """The base of every error of this package.
+    """The base of every error of this package. Each can be copied, and sent to another process (pickle).
 
     Its text can be shown anywhere, whatever others have put into it: names of files and processes, what a hook or a
     subscriber said. So can the fields that are words (`reason`, `problem`…); those that are ids and paths are exact.
@@ -52,6 +52,17 @@ class LifecycleError(Exception):
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # an error is made from its fields and not from its text, which is all that an exception passes on by itself
+        return _bare, (type(self), self.args), self.__dict__
+
+
+def _bare(kind: type[LifecycleError], args: tuple[object, ...]) -> LifecycleError:
+    """Return an error of this class with its text; its fields are put back by whoever unpickles it."""
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 # ---------------------------------------------------------------- refusals: nothing has happened
@@ -352,6 +363,10 @@ class StorageFailed(LifecycleError, OSError):
         self.volume = volume
         self.event = event
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = OSError(self.errno, self.strerror, self.filename)
+        return type(self), (self.volume, self.event, error), self.__dict__
+
     def __str__(self) -> str:
         name = f" ({self.filename})" if self.filename else ""
         return printable(
@@ -388,6 +403,11 @@ class FlushFailed(StorageFailed):
         self.image = str(error.filename)
         self.own = error.own
         self.unnoted = error.unnoted
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        refused = OSError(self.errno, self.strerror)
+        error = FlushError(refused, self.image, own=self.own, unnoted=self.unnoted)
+        return type(self), (self.volume, self.event, error), self.__dict__
 
     def __str__(self) -> str:
         text = (

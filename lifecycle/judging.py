@@ -78,6 +78,9 @@ class Numbers(Sequence[int]):
     def __init__(self, work_out: Callable[[], tuple[int, ...]]) -> None:
         self._work_out = work_out
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (self._all,)  # how they are worked out cannot be sent to another process
+
     @functools.cached_property
     def _all(self) -> tuple[int, ...]:
         return self._work_out()

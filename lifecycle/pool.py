@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from lifecycle import config as settings
 from lifecycle import events, locking, names, opening, planning, together
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 class Pool:
     """Volumes in one place, and the sender of their signals.
 
-    Make one with `Pool.create`, open one with `Pool.open`. It holds nothing open and needs no closing.
+    Make one with `Pool.create`, open one with `Pool.open`. It holds nothing open and needs no closing. Sent to another
+    process (pickle), it is opened anew there by its path, and has the subscribers of that process. A copy of it in this
+    one is itself, since subscribers connect to it; so `copy` and `deepcopy` of a volume keep those who may object.
 
     Attributes:
         path: its directory, absolute.
@@ -68,6 +70,15 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool {self.path!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).open, (self.path,)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
 
     # ------------------------------------------------------------ making and opening
 
