@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 
+from lifecycle import plugins
 from lifecycle.errors import (
     InvalidConfig,
     InvalidName,
@@ -134,8 +135,8 @@ class _Brief(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         error = record.exc_info[1] if record.exc_info else None
-        said = "" if error is None else f": {error}"
-        return f"lifecycle: {printable(record.getMessage() + said)}"
+        said = "" if error is None else plugins.words(error)
+        return f"lifecycle: {printable(record.getMessage() + (said and f': {said}'))}"
 
 
 class _Whole(logging.Formatter):

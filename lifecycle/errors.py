@@ -18,6 +18,8 @@ def shown(value: object) -> str:
         return "a number too long to be written out"
     except RecursionError:
         return "something nested too deeply to be written out"
+    except Exception:  # noqa: BLE001 - a message of one error must not end in another
+        return f"a {type(value).__name__} that cannot be written out"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
 
 
@@ -151,11 +153,20 @@ class InUse(Refused):
 
 
 class Vetoed(Refused):
-    """A subscriber of an `-ing` signal objected. `__cause__` is what it raised."""
+    """A subscriber of an `-ing` signal objected. `__cause__` is what it raised.
 
-    def __init__(self, volume: str, state: str, event: str, reason: str) -> None:
-        super().__init__(volume, state, event, f"vetoed: {reason}")
+    Attributes:
+        reason: its words.
+        subscriber: who objected, by its module and name; None where the reason says it.
+    """
+
+    def __init__(
+        self, volume: str, state: str, event: str, reason: str, subscriber: str | None = None
+    ) -> None:
+        who = "" if subscriber is None else f" ({subscriber})"
+        super().__init__(volume, state, event, f"vetoed: {reason}{who}")
         self.reason = printable(reason)
+        self.subscriber = subscriber
 
 
 class ReadOnlyPool(Refused):
@@ -458,6 +469,40 @@ class HookFailed(LifecycleError):
         self.problem = printable(problem)
         self.objection = None if objection is None else printable(objection)
         super().__init__(f"{objection} (hook {hook})" if objection else f"hook {hook} {problem}")
+
+
+class PluginFailed(LifecycleError):
+    """Code of another package (a retention term, a backend) failed, or answered what it may not.
+
+    Where it was asked before something, that has not happened: nothing was saved, nothing removed.
+
+    Attributes:
+        plugin: which: its name, its entry point, and the distribution that offers it.
+        problem: what it did, as what follows on its name.
+    """
+
+    def __init__(self, plugin: str, problem: str) -> None:
+        self.plugin = plugin
+        self.problem = problem
+        super().__init__(f"the plugin {plugin} {problem}.")
+
+
+class NotASubscriber(LifecycleError, TypeError):
+    """Something was connected to a signal that would be called and never run: a coroutine function, a generator.
+
+    Attributes:
+        subscriber: which, by its module and name.
+        kind: what it is.
+    """
+
+    def __init__(self, subscriber: str, kind: str) -> None:
+        self.subscriber = subscriber
+        self.kind = kind
+        super().__init__(
+            f"{subscriber} cannot be connected to a signal: it is {kind}, which would be called and"
+            " never run. Connect a plain function; what is asynchronous it can hand to an event loop"
+            " (`asyncio.run_coroutine_threadsafe`)."
+        )
 
 
 class ForeignFile(LifecycleError):

@@ -111,10 +111,16 @@ def _do(transitions: Sequence[Transition]) -> None:
     """
     # an image that was opened since it was announced is met before the first flush, and then none of them happens
     failures = flushing.take_all([transition.act() for transition in transitions], all_or_none=True)
+    from_outside: BaseException | None = None
     with precaching.together(), retention.together(one.volume for one in transitions):
         for transition, failure in zip(transitions, failures, strict=True):
             if failure is None:
-                transition.run()
+                try:
+                    transition.run()  # which only tells of it
+                except BaseException as error:  # noqa: BLE001 - of the others must be told too
+                    from_outside = from_outside or error
+    if from_outside is not None:
+        raise from_outside
     for failure in failures:
         if failure is not None:
             raise failure

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from transitions import EventData, MachineError
 
-from lifecycle import events, flushing, names
+from lifecycle import events, flushing, names, plugins
 from lifecycle.change import Change
-from lifecycle.errors import InUse, Refused, Vetoed, storage
+from lifecycle.errors import InUse, LifecycleError, Refused, Vetoed, storage
 from lifecycle.flushing import Steps
 from lifecycle.states import (
     RULEBOOK,
@@ -164,7 +164,7 @@ class Transition:
             at=names.now(),
             reason=self._reason,
             revision=self._revision,
-            asked=MappingProxyType(self._asked),
+            asked=MappingProxyType(dict(self._asked)),
         )
         announce(self.volume, change)
         self.change = change
@@ -186,11 +186,12 @@ def announce(volume: Volume, change: Change) -> None:
     Raises:
         Vetoed: a subscriber objected.
     """
-    try:
-        events.EVENTS[change.event].announced.send(volume.pool, volume=volume, change=change)
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise Vetoed(volume.id, change.source, change.event, reason) from error
+    signal = events.EVENTS[change.event].announced
+    objection = events.ask(signal, volume.pool, volume=volume, change=change)
+    if objection is not None:
+        raise Vetoed(
+            volume.id, change.source, change.event, objection.reason, objection.subscriber
+        ) from objection.error
 
 
 def act(volume: Volume, change: Change) -> None:
@@ -211,9 +212,15 @@ def steps(volume: Volume, change: Change) -> Steps:
     pool = volume.pool
     try:
         with storage(volume.id, change.event):
-            told = events.EVENTS[change.event].done.send(pool, volume=volume, change=change)
-            for _subscriber, own_steps in told:
-                yield from own_steps or ()
+            with plugins.naming(pool.backend):
+                told = events.EVENTS[change.event].done.send(pool, volume=volume, change=change)
+            if not told:
+                raise LifecycleError(
+                    f"{volume.id}: no one does what the signal `{change.event}` says"
+                )
+            with plugins.naming(pool.backend, GeneratorExit):  # which is ours, to end the steps
+                for _subscriber, own_steps in told:
+                    yield from own_steps or ()
     except Exception as error:
         events.tell(events.failed, pool, volume=volume, change=change, error=error)
         raise

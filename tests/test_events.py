@@ -175,17 +175,18 @@ def test_a_receiver_with_the_wrong_parameters_does_not_stop_the_others(
     assert "TypeError" in caplog.text
 
 
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_is_not_swallowed(
-    interrupt: type[BaseException],
-    signal: OrderedSignal,
+def test_an_interrupt_is_not_swallowed_but_the_others_are_told_first(
+    signal: OrderedSignal, heard: list[str], receiver: Callable[[str], Receiver]
 ) -> None:
     def interrupted(_pool: object) -> None:
-        raise interrupt
+        heard.append("interrupted")
+        raise KeyboardInterrupt
 
     signal.connect(interrupted)
-    with pytest.raises(interrupt):
+    signal.connect(receiver("after"))
+    with pytest.raises(KeyboardInterrupt):
         tell(signal, Pool())
+    assert heard == ["interrupted", "after"]
 
 
 def test_a_receiver_may_disconnect_itself_and_others(
