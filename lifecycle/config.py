@@ -155,16 +155,17 @@ def check_owner(where: str, owner: str | None) -> None:
         raise InvalidConfig(where, f"`owner` is USER or USER:GROUP, not {shown(owner)}")
 
 
-def check_keep(line: str | None) -> None:
+def check_keep(line: str | None, zone: str) -> None:
     """Check a retention policy that someone wants to set. One that is only read need not be there yet, or any more.
 
     Raises:
         InvalidPolicy: it is none, or names a term that no installed package offers.
+        PluginFailed: a term of another package failed when it was tried.
     """
     if line is not None:
         from lifecycle import policies  # noqa: PLC0415 - most volumes take their pool's
 
-        policies.check(line)
+        policies.check(line, zone)
 
 
 def volume_config(where: str, **settings: Any) -> VolumeConfig:
@@ -182,17 +183,25 @@ def volume_config(where: str, **settings: Any) -> VolumeConfig:
     return config
 
 
-def change_config(where: str, config: VolumeConfig, changes: Mapping[str, Any]) -> VolumeConfig:
+def change_config(
+    where: str, config: VolumeConfig, changes: Mapping[str, Any], zone: str
+) -> VolumeConfig:
     """Return the configuration with some settings changed, checked.
 
+    Args:
+        where: the volume's id.
+        config: how it is set up.
+        changes: the new settings.
+        zone: the time zone in which its pool counts days.
+
     Raises:
-        InvalidConfig, InvalidPolicy, InvalidName: one cannot be changed, or not to that.
+        InvalidConfig, InvalidPolicy, InvalidName, PluginFailed: one cannot be changed, or not to that.
     """
     unknown = [key for key in changes if key not in CHANGEABLE]
     if unknown:
         raise InvalidConfig(where, f"`{unknown[0]}` cannot be set; {', '.join(CHANGEABLE)} can")
     after = check_config(where, volume_config(where, **{**config._asdict(), **changes}))
-    check_keep(changes.get("keep"))
+    check_keep(changes.get("keep"), zone)
     if after.kind is not config.kind:
         raise InvalidConfig(
             where, f"a {config.kind} volume cannot become {after.kind}; create a new one"

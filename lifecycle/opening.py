@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 from lifecycle import config as settings
 from lifecycle import files
 from lifecycle.config import PoolConfig
-from lifecycle.errors import InvalidConfig, NotAPool
+from lifecycle.errors import InvalidConfig, NotAPool, PluginFailed
 from lifecycle.files import Directory
 
 if TYPE_CHECKING:
     from lifecycle.backend import Backend
 
 BACKENDS = {settings.DEFAULT_DRIVER: "lifecycle.backend_reflink:ReflinkBackend"}
-"""The built-in backends by driver; others come from the entry-point group `lifecycle.backends`."""
+"""The built-in backends by driver; others come from the entry-point group `ENTRY_POINTS`."""
+ENTRY_POINTS = "lifecycle.backends"
 
 _MAX_POOL_FILE = 1 << 20
 
@@ -131,26 +132,34 @@ def backend_of(path: str, config: PoolConfig) -> Backend:
     """Return a backend of the driver that the pool is set up with.
 
     Raises:
-        InvalidConfig: there is no such driver, or the package that offers it is broken.
+        InvalidConfig: there is no such driver, or what the package that offers it names is no backend.
     """
     if config.driver in BACKENDS:
         module, _, name = BACKENDS[config.driver].partition(":")
         found: Callable[[str, PoolConfig], Backend] = getattr(import_module(module), name)
         return found(path, config)
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and seldom needed
+    from lifecycle import plugins  # noqa: PLC0415 - seldom needed
 
-    offered = entry_points(group="lifecycle.backends")
-    for entry in offered.select(name=config.driver):
-        try:
-            found = entry.load()
-        except Exception as error:
-            raise InvalidConfig(
-                path, f"the driver `{config.driver}` ({entry.value}) cannot be loaded: {error}"
-            ) from error
+    offered = plugins.offered(ENTRY_POINTS, config.driver)
+    if not offered:
+        known = ", ".join(sorted({*BACKENDS, *plugins.names(ENTRY_POINTS)}))
+        raise InvalidConfig(
+            path,
+            f"there is no driver `{config.driver}`: known are {known}; packages offer others in the"
+            f" entry-point group {ENTRY_POINTS}",
+        )
+    if len(offered) > 1:
+        who = " and ".join(plugins.described(one) for one in offered)
+        raise InvalidConfig(
+            path, f"more than one installed package offers a driver `{config.driver}`: {who}"
+        )
+    (entry,) = offered
+    if entry.module.partition(".")[0] == "lifecycle":
+        found = entry.load()
         return found(path, config)
-    known = ", ".join(sorted({*BACKENDS, *offered.names}))
-    raise InvalidConfig(
-        path,
-        f"there is no driver `{config.driver}`: known are {known}; packages offer others in the"
-        " entry-point group lifecycle.backends",
-    )
+    from lifecycle import backend_plugin  # noqa: PLC0415 - seldom needed
+
+    try:
+        return backend_plugin.opened(plugins.described(entry), entry.load, path, config)
+    except PluginFailed as error:
+        raise InvalidConfig(path, f"the driver {error.plugin} {error.problem}") from error

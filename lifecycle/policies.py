@@ -11,18 +11,21 @@ Everything here is a pure function of revisions and a moment: no files, no clock
 `--dry-run`, and easy to test. Other terms come from the entry-point group `lifecycle.policies`: a line that names
 one (`keep = "last 2, weekends 4"`) imports that one, and no other. An entry point is a function
 `term(argument, zone) -> keeps`, called with what stands beside its name, and `keeps(candidates, now)` returns a
-reason for the number of each revision it keeps.
+reason for the number of each revision it keeps. What such a term answers is looked at before it is used, and what it
+raises is named as its own (`PluginFailed`): then there is no plan.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
-from lifecycle.errors import InvalidPolicy
+from lifecycle import plugins
+from lifecycle.errors import InvalidPolicy, PluginFailed, shown
 
 ENTRY_POINTS = "lifecycle.policies"
 
@@ -100,10 +103,15 @@ class Policy(NamedTuple):
     Attributes:
         line: how it was written.
         terms: the union of these.
+        zone: the time zone in which periods are counted.
     """
 
     line: str
     terms: tuple[Keeps, ...]
+    zone: str = "UTC"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return parse, (self.line, self.zone)  # its terms are functions, which cannot be sent
 
     @property
     def keeps_all(self) -> bool:
@@ -116,13 +124,17 @@ class Policy(NamedTuple):
         Args:
             revisions: all of a volume's, in any order.
             now: the moment to plan for (aware; UTC or any zone).
+
+        Raises:
+            InvalidPolicy, PluginFailed: a term of another package cannot be had, or failed.
         """
         ordered = sorted(revisions, key=lambda revision: revision.number, reverse=True)
         reasons: dict[int, list[str]] = {
             revision.number: [reason for reason, holds in PROTECTED if holds(revision, now)]
             for revision in ordered
         }
-        candidates = [revision for revision in ordered if not reasons[revision.number]]
+        # a tuple, which no term can change for the next
+        candidates = tuple(one for one in ordered if not reasons[one.number])
         for term in self.terms:
             for number, reason in term(candidates, now).items():
                 reasons[number].append(reason)
@@ -163,24 +175,29 @@ def _everything(candidates: Sequence[Revision], _now: datetime) -> dict[int, str
     return {revision.number: "all" for revision in candidates}
 
 
-def _within(span: timedelta, text: str) -> Keeps:
+def _within(span: timedelta, text: str, *, of_newest: bool) -> Keeps:
+    """Keep what is no older than that: counted from now, or from when the newest candidate was made."""
+
     def keeps(candidates: Sequence[Revision], now: datetime) -> dict[int, str]:
+        end = candidates[0].at if of_newest and candidates else now
         return {
             revision.number: f"within {text}"
             for revision in candidates
-            if now - revision.at <= span
+            if end - revision.at <= span
         }
 
     return keeps
 
 
-PERIODS: Mapping[str, str] = {
-    "hourly": "%Y-%m-%d %H:00 %z",
-    "daily": "%Y-%m-%d",
-    "weekly": "%G week %V",
-    "monthly": "%Y-%m",
-    "yearly": "%Y",
-}
+PERIODS: Mapping[str, str] = MappingProxyType(
+    {
+        "hourly": "%Y-%m-%d %H:00 %z",
+        "daily": "%Y-%m-%d",
+        "weekly": "%G week %V",
+        "monthly": "%Y-%m",
+        "yearly": "%Y",
+    }
+)
 """How a period is told from another: its name, which the reason shows. Weeks are those of ISO 8601."""
 
 
@@ -208,6 +225,7 @@ _UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
+_OF_NEWEST = " of the newest"
 _MAX_COUNT = 10**9
 _HOW = "write terms such as `last 5`, `7 daily`, `within 2d` or `all`, with commas between"
 
@@ -217,8 +235,8 @@ def parse(line: str, zone: str = "UTC") -> Policy:
 
     Args:
         line: terms with commas between: `last N`; `hourly`, `daily`, `weekly`, `monthly`, `yearly N`; `within
-            DURATION` (`90min`, `36h`, `2d`, `1w3d`); `all`; or the name of an entry point with its argument.
-            A count may stand before or behind the word.
+            DURATION` (`90min`, `36h`, `2d`, `1w3d`), counted from now; `within DURATION of the newest`; `all`; or the
+            name of an entry point with its argument. A count may stand before or behind the word.
         zone: the IANA time zone in which hours, days, weeks… are counted.
 
     Raises:
@@ -232,18 +250,29 @@ def parse(line: str, zone: str = "UTC") -> Policy:
 @lru_cache(maxsize=256)
 def _parse(line: str, zone: str) -> Policy:
     where = time_zone(zone)
-    return Policy(line, tuple(_term(line, text.strip(), where) for text in line.split(",")))
+    return Policy(line, tuple(_term(line, text.strip(), where) for text in line.split(",")), zone)
 
 
-def check(line: str) -> None:
-    """Check a policy's line, importing what it names.
+def check(line: str, zone: str = "UTC") -> None:
+    """Check a policy's line: import what it names, and try that on made-up revisions and on none.
 
     Raises:
-        InvalidPolicy: it is none, or names a term that no installed package offers.
+        InvalidPolicy: it is none, or names a term that no installed package offers, or that refused its argument.
+        PluginFailed: a term of another package failed, or answered what it may not.
     """
-    for term in parse(line).terms:
-        if isinstance(term, _Plugin):
-            term.load()
+    terms = [term for term in parse(line, zone).terms if isinstance(term, _Plugin)]
+    for term in terms:
+        for candidates in (_made_up(), ()):
+            term(candidates, _TRIED_AT)
+
+
+_TRIED_AT = datetime(2000, 1, 10, tzinfo=UTC)
+
+
+def _made_up() -> tuple[Revision, ...]:
+    from lifecycle.change import Revision as Made  # noqa: PLC0415 - only for what plugins provide
+
+    return tuple(Made(n, _TRIED_AT - timedelta(days=4 - n), size=0) for n in (3, 2, 1))
 
 
 def time_zone(name: str) -> tzinfo:
@@ -281,7 +310,9 @@ def _term(line: str, text: str, zone: tzinfo) -> Keeps:
     if name in PERIODS:
         return _slots(name, _count(line, text, argument), zone)
     if name == "within":
-        return _within(_duration(line, argument), argument)
+        duration = argument.removesuffix(_OF_NEWEST)
+        span, of_newest = _duration(line, duration), duration != argument
+        return _within(span, argument, of_newest=of_newest)
     return _Plugin(line, name, argument, zone)
 
 
@@ -293,7 +324,10 @@ def _count(line: str, term: str, argument: str) -> int:
 
 def _duration(line: str, text: str) -> timedelta:
     if re.fullmatch(_DURATION, text) is None:
-        raise InvalidPolicy(line, f"`within {text}` needs a duration of min, h, d, w: `within 2d`")
+        raise InvalidPolicy(
+            line,
+            f"`within {text}` needs a duration of min, h, d, w: `within 2d`, or `within 2d{_OF_NEWEST}`",
+        )
     try:
         return sum(
             (int(count) * _UNITS[unit] for count, unit in re.findall(_DURATION_PART, text)),
@@ -311,26 +345,38 @@ class _Plugin:
         self._name = name
         self._argument = argument
         self._zone = zone
-        self._keeps: Keeps | None = None
+        self._loaded: tuple[str, Keeps] | None = None
 
     def __call__(self, candidates: Sequence[Revision], now: datetime) -> Mapping[int, str]:
-        """Return what the term keeps, and why."""
-        return self.load()(candidates, now)
+        """Return what the term keeps, and why.
 
-    def load(self) -> Keeps:
-        """Import the term.
+        Raises:
+            InvalidPolicy: as `load`.
+            PluginFailed: it raised, or returned something else than reasons for numbers of candidates.
+        """
+        plugin, keeps = self.load()
+        there = {revision.number for revision in candidates}
+        with plugins.answering(plugin, passing=(PluginFailed,)):
+            answer = keeps(tuple(candidates), now)
+            problem = plugins.not_run(answer)
+            if problem is None and not isinstance(answer, Mapping):
+                problem = f"returned {shown(answer)}, which is no mapping of numbers to reasons"
+            if problem is not None:
+                raise PluginFailed(plugin, problem)
+            return dict(_checked(plugin, one, reason, there) for one, reason in answer.items())
+
+    def load(self) -> tuple[str, Keeps]:
+        """Import the term; return how the plugin is named, and the term.
 
         Raises:
             InvalidPolicy: no installed package offers it, or more than one does, or it refused its argument.
         """
-        if self._keeps is None:
-            self._keeps = self._import()
-        return self._keeps
+        if self._loaded is None:
+            self._loaded = self._import()
+        return self._loaded
 
-    def _import(self) -> Keeps:
-        from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and most lines need none
-
-        found = tuple(entry_points(group=ENTRY_POINTS, name=self._name))
+    def _import(self) -> tuple[str, Keeps]:
+        found = plugins.offered(ENTRY_POINTS, self._name)
         if not found:
             known = ", ".join(["last", *PERIODS, "within", "all"])
             raise InvalidPolicy(
@@ -339,13 +385,41 @@ class _Plugin:
                 f" entry-point group {ENTRY_POINTS}",
             )
         if len(found) > 1:
+            who = " and ".join(plugins.described(one) for one in found)
             raise InvalidPolicy(
-                self._line, f"more than one installed package offers a term `{self._name}`"
+                self._line, f"more than one installed package offers a term `{self._name}`: {who}"
             )
+        plugin = plugins.described(found[0])
         try:
-            term: Keeps = found[0].load()(self._argument, self._zone)
-        except Exception as error:
-            raise InvalidPolicy(
-                self._line, f"the plugin `{self._name}` refused it: {error}"
-            ) from error
-        return term
+            with plugins.answering(plugin, "cannot be loaded: it "):
+                function = found[0].load()
+            with plugins.answering(plugin, passing=(ValueError,)):
+                term: Keeps = function(self._argument, self._zone)
+            problem = plugins.not_run(term)
+        except ValueError as error:
+            said = plugins.words(error) or "it takes no such argument"
+            raise InvalidPolicy(self._line, f"the plugin {plugin} refused it: {said}") from error
+        except PluginFailed as error:
+            raise InvalidPolicy(self._line, f"the plugin {plugin} {error.problem}") from error
+        if not callable(term):
+            problem = problem or f"returned {shown(term)}, which is no function"
+            raise InvalidPolicy(self._line, f"the plugin {plugin} {problem}")
+        return plugin, term
+
+
+def _checked(plugin: str, number: object, reason: object, there: Set[int]) -> tuple[int, str]:
+    """Return one answer of a plugin, as numbers and texts of Python's own.
+
+    Raises:
+        PluginFailed: it is not about a revision that the plugin was asked about, or gives no reason.
+    """
+    if type(number) is not int or number not in there:
+        raise PluginFailed(
+            plugin, f"keeps {shown(number)}, which is none of the revisions it was given"
+        )
+    text = str.__str__(reason) if isinstance(reason, str) else ""
+    if not text.strip() or not text.isprintable():
+        raise PluginFailed(
+            plugin, f"keeps {number} for the reason {shown(reason)}, which is no line of text"
+        )
+    return number, text

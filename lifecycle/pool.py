@@ -102,12 +102,12 @@ class Pool:
         Raises:
             NotAPool: it is a pool already, no directory, or cannot be written to.
             NoReflinks: the file system has none, and `setup_check` is not off.
-            InvalidConfig, InvalidPolicy, InvalidSize: a setting cannot be.
+            InvalidConfig, InvalidPolicy, InvalidSize, PluginFailed: a setting cannot be.
             Unsupported: a loop pool cannot be made here.
         """
         where = os.path.abspath(path)
-        settings.check_keep(keep)
         config = settings.pool_config(where, keep=keep, **others)
+        settings.check_keep(keep, config.timezone)
         size = None if loop is None else parse_size(loop)
         is_new = opening.make_directory(where)
         try:
@@ -168,7 +168,7 @@ class Pool:
             snapshots: whether a start makes a working image beside the current one; see `VolumeConfig`.
 
         Raises:
-            InvalidName, InvalidSize, InvalidPolicy, InvalidConfig: one of these cannot be.
+            InvalidName, InvalidSize, InvalidPolicy, InvalidConfig, PluginFailed: one of these cannot be.
             Refused: there is such a volume.
             NoSuchVolume: the source does not exist.
             Vetoed, StorageFailed: it was not made.
@@ -187,7 +187,7 @@ class Pool:
                 snapshots=snapshots,
             ),
         )
-        settings.check_keep(keep)
+        settings.check_keep(keep, self.config.timezone)
         planning.check_new(self, volume_id, config)
         with self.changing(volume, create=True):
             planning.plan(volume, Event.CREATE, asked={"config": config}).run()

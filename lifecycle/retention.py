@@ -7,14 +7,21 @@ The decision is policies.py's, pure; here it is carried out, one revision after 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lifecycle import events, flushing, names, transition
 from lifecycle.change import Change
-from lifecycle.errors import InvalidPolicy, LifecycleError, NoSuchRevision, Refused, Vetoed
+from lifecycle.errors import (
+    InvalidPolicy,
+    LifecycleError,
+    NoSuchRevision,
+    PluginFailed,
+    Refused,
+    Vetoed,
+)
+from lifecycle.forking import ThreadState
 from lifecycle.states import State
 
 if TYPE_CHECKING:
@@ -41,11 +48,11 @@ class Retention:
             return
         try:
             _remove_all([(volume, change) for change in _announced(volume)])
-        except InvalidPolicy as error:
+        except (InvalidPolicy, PluginFailed) as error:
             log.error("%s: nothing is pruned: %s", volume.id, error)
 
 
-_this_thread = threading.local()
+_this_thread = ThreadState()
 """`waiting`: the volumes that `together` is about, and whether each was committed, to be pruned at its end."""
 
 

@@ -201,12 +201,11 @@ class Session:
 
     def say_each(self, found: Iterable[Any]) -> None:
         """Print documents as one JSON array, a line each, as they come: there may be very many."""
-        _write("[")
-        comma = ""
-        for document in found:
-            _write(f"{comma}\n{json_of(document)}")
-            comma = ","
-        _write("\n]\n")
+        opening = "["
+        for document in found:  # if the first cannot be had, there is but the error's document
+            _write(f"{opening}\n{json_of(document)}")
+            opening = ","
+        _write("[\n]\n" if opening == "[" else "\n]\n")
 
     def say(self, document: Any, *lines: str) -> None:
         """Print the document as JSON, or the lines for people."""

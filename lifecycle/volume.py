@@ -249,6 +249,7 @@ class Volume(VolumeTelling):
 
         Raises:
             InvalidPolicy: the policy names a plugin that is not installed, or refused to be used.
+            PluginFailed: a plugin that it names failed.
         """
         return self.pool.policy_for(self.config).plan(self.revisions, names.now())
 
@@ -256,7 +257,7 @@ class Volume(VolumeTelling):
         """Remove what retention does not keep; return its plan. Durable when this returns.
 
         Raises:
-            InvalidPolicy: as in `plan`.
+            InvalidPolicy, PluginFailed: as in `plan`; nothing is removed.
         """
         from lifecycle import retention  # noqa: PLC0415 - seldom needed
 
@@ -321,12 +322,13 @@ class Volume(VolumeTelling):
             Refused: `rw`, `source` or `snapshots` of a volume that is not at rest; `snapshots` while a disposable
                 that begins from it runs.
             InvalidConfig, InvalidPolicy, NoSuchVolume: a setting cannot have that value.
+            PluginFailed: the policy names a term of another package, which failed. Nothing was changed.
         """
         from lifecycle.config import change_config  # noqa: PLC0415 - seldom needed
 
         with self.pool.changing(self):
             view = self._require_writable("set")
-            config = change_config(self.id, view.config, settings)
+            config = change_config(self.id, view.config, settings, self.pool.config.timezone)
             changed = {key for key in settings if getattr(config, key) != getattr(view.config, key)}
             fixed = sorted(changed & {"rw", "source", "snapshots"})
             if fixed and view.state not in AT_REST:
@@ -336,6 +338,10 @@ class Volume(VolumeTelling):
                 self._require_no_running_disposable(view)
             if config.source is not None and config.source != view.config.source:
                 planning.check_source(self.pool, self.id, config.source)
+            if (
+                "keep" in settings
+            ):  # what it makes of the revisions there are, before it is in force
+                self.pool.policy_for(config).plan(self.revisions, names.now())
             with storage(self.id, "set"):
                 self.pool.backend.configure(self.id, config)
         self.pool.precaching.see_to(self.pool, self.id)

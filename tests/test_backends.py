@@ -62,7 +62,13 @@ def test_a_backend_of_another_package(xfs: FileSystem) -> None:
 @pytest.mark.parametrize(
     ("driver", "reason"),
     [
-        ("broken", "the driver `broken` .lifecycle_broken:Broken. cannot be loaded: out of order"),
+        (
+            "broken",
+            (
+                "the driver `broken` .lifecycle_broken:Broken of shelf 1. cannot be loaded: it raised"
+                " ImportError: out of order"
+            ),
+        ),
         ("floppy", "there is no driver `floppy`: known are broken, directory, reflink, shelf;"),
     ],
 )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from installing import add
 
 import lifecycle
 
@@ -27,7 +28,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add(
         target,
         "bad_keeps",
-        "def term(argument, zone):\n    return lambda candidates, now: 1 / 0",
+        "import os\ndef term(argument, zone):\n"
+        "    return lambda candidates, now: 1 / 0 if 'SPOILED' in os.environ else {}",
         "bad",
     )
     add(target, "one", "def term(argument, zone): ...", "twice")
@@ -40,15 +42,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         group="another.group",
     )
     return target
-
-
-def add(target: Path, module: str, code: str, term: str, group: str = "lifecycle.policies") -> None:
-    """Put a package of one module into the directory, as an installer leaves it there."""
-    (target / f"{module}.py").write_text(code)
-    about = target / f"{module}-1.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
-    (about / "entry_points.txt").write_text(f"[{group}]\n{term} = {module}:term\n")
 
 
 def run(installed: Path, code: str, *arguments: str) -> object:
@@ -137,21 +130,27 @@ def test_a_line_of_built_in_terms_imports_no_plugin(installed: Path) -> None:
     assert imported == []
 
 
+WEEKENDS = "`weekends` (lifecycle_weekends:weekends of lifecycle-weekends 1.0)"
+
+
 @pytest.mark.parametrize(
     ("line", "complaint", "imported"),
     [
-        ("weekends", "the plugin `weekends` refused it: it needs a count", ["lifecycle_weekends"]),
+        ("weekends", f"the plugin {WEEKENDS} refused it: it needs a count", ["lifecycle_weekends"]),
         (
             "weekends -1",
-            "the plugin `weekends` refused it: it needs a count",
+            f"the plugin {WEEKENDS} refused it: it needs a count",
             ["lifecycle_weekends"],
         ),
         (
             "last 1, broken 2",
-            "the plugin `broken` refused it: bad_import is broken",
+            (
+                "the plugin `broken` (bad_import:term of bad_import 1) cannot be loaded: it raised"
+                " ImportError: bad_import is broken"
+            ),
             ["bad_import"],
         ),
-        ("twice 1", "more than one installed package offers a term `twice`", []),
+        ("twice 1", "more than one installed package offers a term `twice`: `twice` (", []),
         ("weekend 1", "there is no term `weekend`", []),
         ("lifecycle_weekends 1", "there is no term `lifecycle_weekends`", []),
     ],
@@ -182,7 +181,10 @@ def commit():
 def test_a_plugin_that_raises_prunes_nothing_and_fails_no_commit(
     installed: Path, tmp_path: Path
 ) -> None:
-    code = COMMIT + "commit(); commit(); commit(); result = [disk.state, len(disk.revisions)]"
+    spoil = "import os; os.environ['SPOILED'] = 'yes'; "
+    code = (
+        COMMIT + spoil + "commit(); commit(); commit(); result = [disk.state, len(disk.revisions)]"
+    )
     assert run(installed, code, str(tmp_path / "sound"), "last 0") == ["committed", 0]
     assert run(installed, code, str(tmp_path / "bad"), "last 0, bad 1") == ["committed", 2]
 

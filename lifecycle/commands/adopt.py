@@ -69,7 +69,7 @@ def adopt_command(
 
     if qubes_pool is not None and qubes_xml is None:
         raise click.UsageError("--qubes-pool names a pool of a --qubes-xml FILE.")
-    check_keep(keep)
+    check_keep(keep, "UTC")
     where = os.path.abspath(directory)
     said = None if qubes_xml is None else _said(qubes_xml, where, qubes_pool)
     foreign_tree.check(where, setup_check=not no_setup_check)

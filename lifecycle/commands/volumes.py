@@ -12,7 +12,13 @@ import click
 
 from lifecycle import documents
 from lifecycle.cli import command, complete, complete_origin, targets_argument, volume_argument
-from lifecycle.errors import LifecycleError, NoSuchVolume, NotContent
+from lifecycle.errors import (
+    InvalidPolicy,
+    LifecycleError,
+    NoSuchVolume,
+    NotContent,
+    PluginFailed,
+)
 from lifecycle.session import Session, print_line
 from lifecycle.sizes import format_size
 from lifecycle.vm import VM
@@ -152,16 +158,20 @@ def set_command(session: Session, volume_id: str, settings: tuple[str, ...]) -> 
         changes |= read_setting(volume_id, key.strip(), text.strip())
     volume = session.volume(volume_id)
     lines = [f"{volume.id}: {key} is now {_shown(value)}" for key, value in changes.items()]
+    configured = {key: value for key, value in changes.items() if key != "label"}
+    if configured:
+        volume.configure(**configured)  # before the label: it is here that settings are refused
     if "label" in changes:
-        volume.label(volume.current or 0, changes.pop("label"))
-    if changes:
-        volume.configure(**changes)
+        volume.label(volume.current or 0, changes["label"])
     session.say(documents.of_volume(volume), *lines, *_next_prune(volume, changes))
 
 
 def _next_prune(volume: Volume, changes: Mapping[str, Any]) -> list[str]:
     """Say what a changed policy will remove."""
-    removed = volume.plan().remove if "keep" in changes else ()
+    try:
+        removed = volume.plan().remove if "keep" in changes else ()
+    except (InvalidPolicy, PluginFailed) as error:  # it was sound a moment ago, and is saved
+        return [f"{volume.id}: what the next prune removes cannot be told: {error}"]
     if not removed:
         return []
     return [f"{volume.id}: the next prune removes {', '.join(map(str, sorted(removed)))}"]

@@ -1,0 +1,17 @@
+"""Packages of others, installed: each of one module, in a directory, as an installer leaves it there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TERMS = "lifecycle.policies"
+BACKENDS = "lifecycle.backends"
+
+
+def add(target: Path, module: str, code: str, name: str, group: str = TERMS) -> None:
+    """Put a package of one module into the directory, which offers the module's `term` by this name."""
+    (target / f"{module}.py").write_text(code)
+    about = target / f"{module}-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}:term\n")
