@@ -96,6 +96,15 @@ HISTORY = revisions(
         ),
         ("within 2d", {8: "within 2d"}),
         ("within 2d3h", {8: "within 2d3h", 7: "within 2d3h", 6: "within 2d3h"}),
+        (
+            "within 2d1h50min of the newest",  # to the minute
+            dict.fromkeys((6, 7, 8), "within 2d1h50min of the newest"),
+        ),
+        (
+            "within 2d1h49min of the newest",
+            dict.fromkeys((7, 8), "within 2d1h49min of the newest"),
+        ),
+        ("within 0h of the newest", {8: "within 0h of the newest"}),
         ("all", dict.fromkeys(range(1, 9), "all")),
     ],
 )
@@ -157,6 +166,7 @@ def test_planning_again_after_pruning_removes_nothing_more() -> None:
         ("within 90min", "within 1h30min"),
         ("within 36h", "within 1d12h"),
         ("within 1w3d", "within 10d"),
+        ("within  1w3d   of the  newest", "within 10d of the newest"),
         ("last 05", "last 5"),
     ],
 )
@@ -191,6 +201,12 @@ def test_two_ways_to_write_the_same(written: str, same_as: str) -> None:
         ("within 2 d", "`within 2 d` needs a duration"),
         ("within 2m", "`within 2m` needs a duration"),
         ("within -2d", "`within -2d` needs a duration"),
+        ("within of the newest", "`within of the newest` needs a duration"),
+        ("within 2d of newest", "or `within 2d of the newest`"),
+        ("within 2d of the oldest", "`within 2d of the oldest` needs a duration"),
+        ("within 2d of the newest of the newest", "needs a duration"),
+        ("of the newest", "there is no term `of`"),
+        ("within 9999999999d of the newest", "is longer than can be counted"),
         ("within ٢d", "`within ٢d` needs a duration"),
         ("within 9999999999d", "is longer than can be counted"),
         ("within " + "9" * 5000 + "d", "is longer than can be counted"),
@@ -302,6 +318,48 @@ def test_within_keeps_what_is_exactly_as_old(span: timedelta) -> None:
 def test_within_0_keeps_what_was_made_this_moment() -> None:
     history = revisions("2026-03-20 11:59:59", "2026-03-20 12:00:00")
     assert policies.plan("within 0h", history, NOW).keep == (2,)
+
+
+IDLE = ("2026-01-01", "2026-01-08 12:00", "2026-01-09 12:00", "2026-01-10 12:00")
+
+
+@pytest.mark.parametrize(
+    ("line", "now", "kept"),
+    [
+        ("within 2d", "2026-01-10 12:00", (2, 3, 4)),
+        ("within 2d", "2026-01-12 12:00", (4,)),
+        ("within 2d", "2026-01-12 12:00:01", ()),
+        ("within 2d", "2026-06-01", ()),
+        ("within 2d of the newest", "2026-01-10 12:00", (2, 3, 4)),
+        ("within 2d of the newest", "2026-06-01", (2, 3, 4)),
+        ("within 47h59min of the newest", "2026-06-01", (3, 4)),
+        ("within 1d of the newest, last 3", "2036-01-01", (2, 3, 4)),
+        ("within 9d12h of the newest", "2036-01-01", (1, 2, 3, 4)),
+    ],
+)
+def test_what_is_idle_loses_all_unless_it_is_counted_from_the_newest(
+    line: str, now: str, kept: tuple[int, ...]
+) -> None:
+    assert policies.plan(line, revisions(*IDLE), moment(now)).keep == kept
+
+
+@pytest.mark.parametrize("mark", ["pinned", "current", "needed"])
+def test_the_newest_is_the_newest_of_those_that_are_no_exception(mark: str) -> None:
+    exception = Revision(5, moment("2026-03-01"), **{mark: True})
+    history = [*revisions(*IDLE), exception, Revision(6, moment("2030-01-01"))]
+    found = policies.plan("within 1d of the newest", history, NOW)
+    assert found.keep == (3, 4, 5, 6)
+
+
+def test_the_newest_is_that_of_the_highest_number_when_the_clock_ran_backwards() -> None:
+    # what bears a later time than the newest is kept too: in doubt nothing is removed
+    history = revisions("2026-01-01", "2026-03-05", "2026-02-01", "2026-02-02")
+    assert policies.plan("within 1d of the newest", history, NOW).keep == (2, 3, 4)
+
+
+def test_slots_that_are_not_filled_do_not_keep_the_oldest() -> None:
+    history = revisions("2026-03-18 08:00", "2026-03-18 09:00", "2026-03-18 10:00")
+    assert policies.plan("7 daily, 12 monthly", history, NOW).keep == (3,)
 
 
 @pytest.mark.parametrize(
