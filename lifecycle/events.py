@@ -205,7 +205,6 @@ def ask(signal: OrderedSignal, pool: Any, **what: Any) -> Objection | None:
     """Send a signal that can be objected to, and return the first objection, if there is one."""
     process = os.getpid()
     for receiver in [] if signal.is_muted else signal.receivers_for(pool):
-        name = plugins.name_of(receiver)
         try:
             problem = plugins.not_run(receiver(pool, **what))
         except HookFailed as error:
@@ -215,9 +214,10 @@ def ask(signal: OrderedSignal, pool: Any, **what: Any) -> Objection | None:
                 raise
             is_plain = isinstance(error, Exception)
             said = plugins.words(error) if is_plain else plugins.raised(error)
-            return Objection(said or type(error).__name__, name, error)
+            return Objection(said or type(error).__name__, plugins.name_of(receiver), error)
         if problem is not None:
-            return Objection(f"it was asked in vain: its call {problem}", name, None)
+            said = f"it was asked in vain: its call {problem}"
+            return Objection(said, plugins.name_of(receiver), None)
     return None
 
 
@@ -230,7 +230,6 @@ def tell(signal: OrderedSignal, pool: Any, **what: Any) -> None:
     process = os.getpid()
     from_outside: BaseException | None = None
     for receiver in list(signal.receivers_for(pool)):
-        name = plugins.name_of(receiver)
         try:
             problem = plugins.not_run(receiver(pool, **what))
         except BaseException as error:
@@ -240,10 +239,11 @@ def tell(signal: OrderedSignal, pool: Any, **what: Any) -> None:
                 from_outside = from_outside or error
                 continue
             text = "a subscriber, %s, raised %s; the transition stands"
-            log.error(text, name, type(error).__name__, exc_info=error)
+            log.error(text, plugins.name_of(receiver), type(error).__name__, exc_info=error)
         else:
             if problem is not None:
-                log.error("a subscriber, %s, was told in vain: its call %s", name, problem)
+                text = "a subscriber, %s, was told in vain: its call %s"
+                log.error(text, plugins.name_of(receiver), problem)
     if from_outside is not None:
         raise from_outside
 

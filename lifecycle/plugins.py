@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 from lifecycle.errors import LifecycleError, PluginFailed
@@ -133,7 +134,9 @@ def _inner(function: object) -> object:
 def _run_by(function: object) -> object:
     """Return the function that runs at a call of this: itself, the one within, or the method of an object."""
     inner = _inner(function)
-    return inner if inspect.isroutine(inner) else _inner(getattr(type(inner), _CALL, None))
+    if isinstance(inner, FunctionType) or inspect.isroutine(inner):
+        return inner
+    return _inner(getattr(type(inner), _CALL, None))
 
 
 _CALL = "__call__"
@@ -157,17 +160,21 @@ def only_made_by(function: object, *, may_yield: bool = False) -> str | None:
         may_yield: whether a generator is wanted.
     """
     inner = _run_by(function)
-    if inspect.iscoroutinefunction(inner):
+    flags: int = getattr(getattr(inner, "__code__", None), "co_flags", 0)
+    is_marked = bool(getattr(inner, "__dict__", None)) and inspect.iscoroutinefunction(inner)
+    if flags & inspect.CO_COROUTINE or is_marked:
         return "a coroutine function (`async def`)"
-    if inspect.isasyncgenfunction(inner):
+    if flags & inspect.CO_ASYNC_GENERATOR:
         return "an asynchronous generator function (`async def` with `yield`)"
-    if inspect.isgeneratorfunction(inner) and not may_yield:
+    if flags & inspect.CO_GENERATOR and not may_yield:
         return "a generator function (with `yield`)"
     return None
 
 
 def not_run(answer: object) -> str | None:
     """Say what a call only made instead of running, as far as that was not seen before; None if it ran."""
+    if answer is None:
+        return None
     if inspect.iscoroutine(answer):
         answer.close()  # else Python complains that no one awaited it
         return "returned a coroutine, which no one awaits"
