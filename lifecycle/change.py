@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from lifecycle.states import State
+
+
+class Fixed:
+    """What subscribers are handed and others go on with: an attribute, once it has its value, keeps it."""
+
+    __slots__ = ()
+    MAY_CHANGE: ClassVar[frozenset[str]] = frozenset()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in self.MAY_CHANGE and hasattr(self, name):
+            raise AttributeError(f"`{name}` of a {type(self).__name__} cannot be changed")
+        super().__setattr__(name, value)
 
 
 class Revision(NamedTuple):

@@ -18,16 +18,17 @@ raises is named as its own (`PluginFailed`): then there is no plan.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from lifecycle import plugins
-from lifecycle.errors import InvalidPolicy, PluginFailed, shown
+from lifecycle import plugin_terms
+from lifecycle.errors import InvalidPolicy
+from lifecycle.plugin_terms import PluginTerm
 
-ENTRY_POINTS = "lifecycle.policies"
+ENTRY_POINTS = plugin_terms.ENTRY_POINTS
 
 
 class Revision(Protocol):
@@ -227,6 +228,7 @@ _UNITS = {
 }
 _OF_NEWEST = " of the newest"
 _MAX_COUNT = 10**9
+_KNOWN = ("last", *PERIODS, "within", "all")
 _HOW = "write terms such as `last 5`, `7 daily`, `within 2d` or `all`, with commas between"
 
 
@@ -260,19 +262,9 @@ def check(line: str, zone: str = "UTC") -> None:
         InvalidPolicy: it is none, or names a term that no installed package offers, or that refused its argument.
         PluginFailed: a term of another package failed, or answered what it may not.
     """
-    terms = [term for term in parse(line, zone).terms if isinstance(term, _Plugin)]
-    for term in terms:
-        for candidates in (_made_up(), ()):
-            term(candidates, _TRIED_AT)
-
-
-_TRIED_AT = datetime(2000, 1, 10, tzinfo=UTC)
-
-
-def _made_up() -> tuple[Revision, ...]:
-    from lifecycle.change import Revision as Made  # noqa: PLC0415 - only for what plugins provide
-
-    return tuple(Made(n, _TRIED_AT - timedelta(days=4 - n), size=0) for n in (3, 2, 1))
+    for term in parse(line, zone).terms:
+        if isinstance(term, PluginTerm):
+            term.try_out()
 
 
 def time_zone(name: str) -> tzinfo:
@@ -313,7 +305,7 @@ def _term(line: str, text: str, zone: tzinfo) -> Keeps:
         duration = argument.removesuffix(_OF_NEWEST)
         span, of_newest = _duration(line, duration), duration != argument
         return _within(span, argument, of_newest=of_newest)
-    return _Plugin(line, name, argument, zone)
+    return PluginTerm(line, name, argument, zone, _KNOWN)
 
 
 def _count(line: str, term: str, argument: str) -> int:
@@ -335,91 +327,3 @@ def _duration(line: str, text: str) -> timedelta:
         )
     except (OverflowError, ValueError) as error:
         raise InvalidPolicy(line, f"`within {text:.40}` is longer than can be counted") from error
-
-
-class _Plugin:
-    """A term that another package provides, imported when it is first used."""
-
-    def __init__(self, line: str, name: str, argument: str, zone: tzinfo) -> None:
-        self._line = line
-        self._name = name
-        self._argument = argument
-        self._zone = zone
-        self._loaded: tuple[str, Keeps] | None = None
-
-    def __call__(self, candidates: Sequence[Revision], now: datetime) -> Mapping[int, str]:
-        """Return what the term keeps, and why.
-
-        Raises:
-            InvalidPolicy: as `load`.
-            PluginFailed: it raised, or returned something else than reasons for numbers of candidates.
-        """
-        plugin, keeps = self.load()
-        there = {revision.number for revision in candidates}
-        with plugins.answering(plugin, passing=(PluginFailed,)):
-            answer = keeps(tuple(candidates), now)
-            problem = plugins.not_run(answer)
-            if problem is None and not isinstance(answer, Mapping):
-                problem = f"returned {shown(answer)}, which is no mapping of numbers to reasons"
-            if problem is not None:
-                raise PluginFailed(plugin, problem)
-            return dict(_checked(plugin, one, reason, there) for one, reason in answer.items())
-
-    def load(self) -> tuple[str, Keeps]:
-        """Import the term; return how the plugin is named, and the term.
-
-        Raises:
-            InvalidPolicy: no installed package offers it, or more than one does, or it refused its argument.
-        """
-        if self._loaded is None:
-            self._loaded = self._import()
-        return self._loaded
-
-    def _import(self) -> tuple[str, Keeps]:
-        found = plugins.offered(ENTRY_POINTS, self._name)
-        if not found:
-            known = ", ".join(["last", *PERIODS, "within", "all"])
-            raise InvalidPolicy(
-                self._line,
-                f"there is no term `{self._name}`: known are {known}, and what packages offer in the"
-                f" entry-point group {ENTRY_POINTS}",
-            )
-        if len(found) > 1:
-            who = " and ".join(plugins.described(one) for one in found)
-            raise InvalidPolicy(
-                self._line, f"more than one installed package offers a term `{self._name}`: {who}"
-            )
-        plugin = plugins.described(found[0])
-        try:
-            with plugins.answering(plugin, "cannot be loaded: it "):
-                function = found[0].load()
-            with plugins.answering(plugin, passing=(ValueError,)):
-                term: Keeps = function(self._argument, self._zone)
-            problem = plugins.not_run(term)
-        except ValueError as error:
-            said = plugins.words(error) or "it takes no such argument"
-            raise InvalidPolicy(self._line, f"the plugin {plugin} refused it: {said}") from error
-        except PluginFailed as error:
-            raise InvalidPolicy(self._line, f"the plugin {plugin} {error.problem}") from error
-        if not callable(term):
-            problem = problem or f"returned {shown(term)}, which is no function"
-            raise InvalidPolicy(self._line, f"the plugin {plugin} {problem}")
-        return plugin, term
-
-
-def _checked(plugin: str, number: object, reason: object, there: Set[int]) -> tuple[int, str]:
-    """Return one answer of a plugin, as numbers and texts of Python's own.
-
-    Raises:
-        PluginFailed: it is not about a revision that the plugin was asked about, or gives no reason.
-    """
-    if type(number) is not int or number not in there:
-        raise PluginFailed(
-            plugin, f"keeps {shown(number)}, which is none of the revisions it was given"
-        )
-    text = str.__str__(reason) if isinstance(reason, str) else ""
-    if not text.strip() or not text.isprintable():
-        raise PluginFailed(
-            plugin, f"keeps {number} for the reason {shown(reason)}, which is no line of text"
-        )
-    return number, text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from lifecycle import config as settings
 from lifecycle import events, locking, names, opening, planning, together
 from lifecycle.backend import View
+from lifecycle.change import Fixed
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import (
     InvalidName,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from lifecycle.together import Outcome
 
 
-class Pool:
+class Pool(Fixed):
     """Volumes in one place, and the sender of their signals.
 
     Make one with `Pool.create`, open one with `Pool.open`. It holds nothing open and needs no closing. Sent to another
@@ -52,6 +53,8 @@ class Pool:
         on_progress: called during copies with what is copied, the bytes done, and the bytes in all (None if not
             known).
     """
+
+    MAY_CHANGE = frozenset({"on_progress"})
 
     def __init__(self, path: str, config: PoolConfig, backend: Backend) -> None:
         self.path = path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifecycle import names, planning, together
+from lifecycle.change import Fixed
 from lifecycle.errors import NoSuchVolume, Refused
 from lifecycle.states import Event
 from lifecycle.together import Outcome
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from lifecycle.pool import Pool
 
 
-class VM:
+class VM(Fixed):
     """The volumes of one VM. Get it from its pool: `pool.vm("ci-42")`.
 
     Attributes:

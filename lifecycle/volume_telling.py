@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from lifecycle import names
 from lifecycle.backend import View
-from lifecycle.change import Revision
+from lifecycle.change import Fixed, Revision
 from lifecycle.states import RUNNING, Event, State
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lifecycle.pool import Pool
 
 
-class VolumeTelling:
+class VolumeTelling(Fixed):
     """The half of a volume that looks.
 
     Attributes:
@@ -26,6 +26,7 @@ class VolumeTelling:
     """
 
     __slots__ = ("__weakref__", "id", "name", "noticed", "pool", "vm")
+    MAY_CHANGE = frozenset({"noticed"})
 
     def __init__(self, pool: Pool, volume_id: str) -> None:
         self.pool = pool

@@ -288,31 +288,34 @@ def test_a_child_does_not_take_part_in_the_event_that_it_was_forked_in(
 
 
 def test_a_childs_own_commits_are_pruned(volume: Volume) -> None:
-    """What its parent's thread waited with is not its own."""
+    """It is forked while its parent's thread lets pruning wait for the end of several stops, and lives on."""
     volume.configure(keep="last 1")
-    other = volume.pool.create_volume("ci-43/root", SIZE, keep="last 1")
-
-    def commits() -> str:
-        for mark in (b"1", b"2", b"3"):
-            cycle(other, mark)
-        return str(numbers(other))
-
-    answers: list[str] = []
+    told, tell = os.pipe()
+    wait, go = os.pipe()
+    children: list[int] = []
 
     def fork(_pool: Pool, *, volume: Volume, change: Change) -> None:
-        with forked(commits) as (_pid, answer):
-            answers.append(answer)
+        pid = os.fork()
+        if pid:
+            children.append(pid)
+            return
+        events.committed.disconnect(fork)
+        os.read(wait, 1)
+        for mark in (b"1", b"2", b"3"):
+            cycle(volume, mark)
+        os.write(tell, str(numbers(volume)).encode())
+        os._exit(0)
 
-    events.committed.connect(fork, sender=volume.pool)
-    for one in (volume, other):
-        one.start()
-        draw(one, b"0")
-    events.committed.disconnect(fork, sender=volume.pool)
-    other.stop()
-    events.committed.connect(fork, sender=volume.pool)
-    volume.pool.stop([volume])
-    events.committed.disconnect(fork, sender=volume.pool)
-    assert answers == ["[3]"]
+    volume.start()
+    draw(volume, b"0")
+    with events.committed.connected_to(fork, sender=volume.pool):
+        volume.pool.stop([volume])
+    os.write(go, b"!")
+    (child,) = children
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.read(told, 100) == b"[3]"
+    for fd in (told, tell, wait, go):
+        os.close(fd)
 
 
 def test_sys_exit_in_a_child_ends_the_child(pool: Pool, volume: Volume) -> None:
