@@ -39,6 +39,7 @@ _ANSWERS: dict[str, type | tuple[type, ...]] = {
     "room": (tuple, _NONE),
     "wants_ahead": (str, _NONE),
     "make_ahead": int,
+    "accept": tuple,
 }
 """What the methods that tell answer, where it is one thing."""
 _SEVERAL: dict[str, type] = {"revisions": Revision, "in_use_by": Holder}

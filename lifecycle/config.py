@@ -155,7 +155,7 @@ def check_owner(where: str, owner: str | None) -> None:
         raise InvalidConfig(where, f"`owner` is USER or USER:GROUP, not {shown(owner)}")
 
 
-def check_keep(line: str | None, zone: str) -> None:
+def check_keep(line: str | None, zone: str = "UTC") -> None:
     """Check a retention policy that someone wants to set. One that is only read need not be there yet, or any more.
 
     Raises:
@@ -184,7 +184,7 @@ def volume_config(where: str, **settings: Any) -> VolumeConfig:
 
 
 def change_config(
-    where: str, config: VolumeConfig, changes: Mapping[str, Any], zone: str
+    where: str, config: VolumeConfig, changes: Mapping[str, Any], zone: str = "UTC"
 ) -> VolumeConfig:
     """Return the configuration with some settings changed, checked.
 
