@@ -14,7 +14,7 @@ from command_line import Call, begin, call_apart, finish
 from disks import MIB, SIZE, cycle, disk, draw, seen
 from mounts import FileSystem, run
 
-from lifecycle import Pool, errors, holders, loop_pool
+from lifecycle import Pool, errors, loop_pool
 
 pytest_plugins = ["command_line"]
 
@@ -171,7 +171,7 @@ def test_a_vm_that_ran_when_the_power_went_is_left_over(embedded: Pool) -> None:
     assert seen(again) == disk(b"one")
 
 
-@pytest.mark.parametrize(("module", "name"), [(loop_pool, "mount_again"), (holders, "lock")])
+@pytest.mark.parametrize(("module", "name"), [(loop_pool, "mount_again"), (loop_pool, "Lock")])
 def test_one_who_comes_second_does_not_mount_it_again(
     embedded: Pool, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:
