@@ -84,7 +84,11 @@ class Content:
             origin.require(origin.look())
             fd = origin.pool.backend.open_image(origin.id, revision)
             # asked only now: what was opened before cannot hold what a run writes that is not over yet
-            before_start = revision is None and origin.look().running
+            try:
+                before_start = revision is None and origin.look().running
+            except BaseException:
+                os.close(fd)
+                raise
             return cls(fd, origin.id, "clone", raw=True, before_start=before_start)
         path = os.fspath(origin)
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)

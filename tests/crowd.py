@@ -83,7 +83,8 @@ class Worker:
             if volume.look().running:
                 self.marks += 1
                 mark = b"%08d:%07d" % (self.seed, self.marks)
-                with open(volume.path, "r+b") as image:
+                # whoever was killed in the middle of a stop has left the image without its name; a start gives it back
+                with suppress(FileNotFoundError), open(volume.path, "r+b") as image:
                     image.write(mark * (SIZE // len(mark)))
         self.stop(volume)
 
@@ -153,12 +154,14 @@ class Worker:
 
 
 def content_of_working_image(volume: Volume) -> str:
-    """Return what the working image holds, as far as it tells one content from another."""
-    try:
-        with open(volume.path, "rb") as image:
+    """Return what the working image holds, as far as it tells one content from another.
+
+    It may bear its other name, if whoever was stopping it was killed, and get its own back meanwhile.
+    """
+    for path in (volume.path, f"{volume.path}@withdrawn", volume.path):
+        with suppress(FileNotFoundError), open(path, "rb") as image:
             return whole(image.read())
-    except FileNotFoundError:
-        return ""
+    return ""
 
 
 def content(volume: Volume, number: int | None) -> bytes:

@@ -103,6 +103,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def installed(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(packages)
+    for name in [one for one in sys.modules if one.startswith("bad_")]:
+        monkeypatch.delitem(sys.modules, name)  # another test's package of that name
     policies._parse.cache_clear()  # a process knows a term that it loaded
 
 

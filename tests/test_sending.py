@@ -80,6 +80,11 @@ ERRORS: dict[str, LifecycleError] = {
     "NoSuchPool": errors.NoSuchPool("vms", ["ci"]),
     "NoSuchRevision": errors.NoSuchRevision("a/b", 7, [1, 2]),
     "Locked": errors.Locked("a", 0.5, [Holder("python3", 1)]),
+    "FlushFailed": errors.FlushFailed(
+        "a/b",
+        "commit",
+        errors.FlushError(OSError(errno.EIO, "I/O error"), "/p/x", own=True, unnoted="full"),
+    ),
     "StorageFailed": errors.StorageFailed("a/b", "commit", OSError(errno.EIO, "I/O error", "/p/x")),
     "HookFailed": errors.HookFailed("/h/pre-start", "exited with 1", "no"),
     "PluginFailed": errors.PluginFailed("`weekends` (x:y of z 1)", "raised KeyError"),

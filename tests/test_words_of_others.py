@@ -72,6 +72,8 @@ ERRORS: dict[str, Callable[[], LifecycleError]] = {
         EVIL,
         errors.FlushError(OSError(5, EVIL, EVIL), EVIL, own=True, unnoted=EVIL),
     ),
+    "PluginFailed": lambda: errors.PluginFailed(EVIL, EVIL),
+    "NotASubscriber": lambda: errors.NotASubscriber(EVIL, EVIL),
     "HookFailed": lambda: errors.HookFailed(EVIL, EVIL, EVIL),
     "ForeignFile": lambda: errors.ForeignFile(EVIL, EVIL),
     "NotContent": lambda: errors.NotContent(EVIL, EVIL),
