@@ -22,10 +22,10 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from lifecycle import seals
+from lifecycle import names, seals
 from lifecycle.backend import View
 from lifecycle.config import CrashPolicy
 from lifecycle.doubt import is_marked
@@ -206,12 +206,12 @@ def _stamp(status: os.stat_result | None, number: int) -> int | None:
     """Return the second of the seal, if the image bears this number's."""
     if status is None or seals.number_in(status) != number:
         return None
-    return max(seals.second_in(status), 0)
+    return seals.bearable(seals.second_in(status))
 
 
 def _made_at(status: os.stat_result | None) -> datetime | None:
     """Return when an image that no one told us of was made: as its seal says, or when it was last written."""
-    return datetime.fromtimestamp(int(status.st_mtime), UTC) if status is not None else None
+    return None if status is None else names.bearable(seals.second_in(status))
 
 
 def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...]]:

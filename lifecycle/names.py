@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from lifecycle import errors
@@ -172,8 +172,26 @@ def parse_time(text: str) -> datetime | None:
 
 
 def now() -> datetime:
-    """Return the time now, as names and records bear it: UTC, to the second."""
-    return datetime.now(UTC).replace(microsecond=0)
+    """Return the time now, as names and records bear it: UTC, to the second, and never one that they cannot bear."""
+    try:
+        return bearable(int(datetime.now(UTC).timestamp()))
+    except (OverflowError, ValueError):  # a clock beyond the calendar
+        return LATEST
+
+
+def bearable(seconds: int) -> datetime:
+    """Return the moment so many seconds after 1970 began (UTC), or the one nearest to it that names can bear.
+
+    Clocks that are set wrong, and the times of files, can be of any age: before 1970, or after the year 9999.
+    """
+    return _BEGINNING + timedelta(seconds=min(max(seconds, 1), _LONGEST))
+
+
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST = _BEGINNING + timedelta(seconds=1)
+"""What is made sooner counts as made then: a seal of second 0 would be the mark of an unwritten working image."""
+LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+_LONGEST = int((LATEST - _BEGINNING).total_seconds())
 
 
 def printable(name: str) -> str:

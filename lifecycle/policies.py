@@ -208,12 +208,20 @@ def _slots(period: str, count: int, zone: tzinfo) -> Keeps:
     def keeps(candidates: Sequence[Revision], _now: datetime) -> dict[int, str]:
         newest: dict[str, int] = {}
         for revision in candidates:
-            name = revision.at.astimezone(zone).strftime(PERIODS[period])
+            name = _local(revision.at, zone).strftime(PERIODS[period])
             if len(newest) < count:
                 newest.setdefault(name, revision.number)
         return {number: f"{period} {name}" for name, number in newest.items()}
 
     return keeps
+
+
+def _local(at: datetime, zone: tzinfo) -> datetime:
+    """Return the moment as clocks in the zone show it; in the calendar's last hours, as those of UTC do."""
+    try:
+        return at.astimezone(zone)
+    except OverflowError:
+        return at
 
 
 # ---------------------------------------------------------------- the line

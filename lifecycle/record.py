@@ -23,7 +23,7 @@ from lifecycle.config import (
     typed,
     volume_config,
 )
-from lifecycle.errors import InvalidConfig, LifecycleError, shown
+from lifecycle.errors import InvalidConfig, LifecycleError, Unsupported, shown
 from lifecycle.states import AT_REST, State
 
 FORMAT = 1
@@ -103,8 +103,33 @@ class Record(NamedTuple):
         return self._replace(notes=MappingProxyType(kept))
 
 
-def write(record: Record) -> bytes:
-    """Return the record as its file holds it (JSON)."""
+def write(record: Record, volume_id: str = "a volume") -> bytes:
+    """Return the record as its file holds it (JSON).
+
+    It is read back at once, so that nothing is ever written that could not be read; and who reads it next finds it
+    read already.
+
+    Args:
+        record: the record.
+        volume_id: whose it is, for messages.
+
+    Raises:
+        Unsupported: it could not be: there are too many notes, say.
+    """
+    content = _written(record)
+    try:
+        is_the_same = read(volume_id, content) == record
+        reason = "it would not be read as what it is"
+    except InvalidConfig as error:
+        is_the_same, reason = False, error.reason
+    if len(content) > MAX_BYTES:
+        reason = f"it would take more than {MAX_BYTES} bytes; take labels away, or forget revisions"
+    elif is_the_same:
+        return content
+    raise Unsupported(f"the record of {volume_id} cannot be written: {reason.rstrip('.')}.")
+
+
+def _written(record: Record) -> bytes:
     document = {
         "format": FORMAT,
         "config": _without_defaults(record.config, DEFAULT_CONFIG),
@@ -246,11 +271,7 @@ def _number(found: Any, highest: int = names.MAX_NUMBER) -> int:
 
 
 def _stamp(found: Any) -> int | None:
-    return None if found is None else _number(found, _LAST_SECOND)
-
-
-_LAST_SECOND = 2**63 // seals.SECOND - 1
-"""The last second that a file's time can be."""
+    return None if found is None else _number(found, seals.LAST_SECOND)
 
 
 def _without_defaults(value: Any, default: Any) -> dict[str, Any]:

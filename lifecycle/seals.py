@@ -19,6 +19,10 @@ from typing import NamedTuple
 
 SECOND = 10**9
 """Nanoseconds."""
+LAST_SECOND = 2**63 // SECOND - 1
+"""The last second that a file's time can be, on file systems that count nanoseconds: in the year 2262."""
+_LATEST = 7_258_118_400
+"""The year 2200. So the seconds that follow, one for each image, can be borne too."""
 _ELSEWHERE = 1 << 30
 """Flipping this bit of a second of these decades leads to one before 2004: no image is made or written then."""
 _ALL_BITS = (1 << 64) - 1
@@ -47,8 +51,13 @@ def seal(number: int, second: int) -> int:
 
 
 def second_of(at: datetime) -> int:
-    """Return the second of a moment, since 1970."""
-    return int(at.timestamp())
+    """Return the second of a moment, since 1970; of all that a wrong clock puts later than 2200, that year's first."""
+    return min(int(at.timestamp()), _LATEST)
+
+
+def bearable(second: int) -> int:
+    """Return the second, or the one nearest to it that a seal can bear: files can have times of any age."""
+    return min(max(second, 0), LAST_SECOND)
 
 
 def number_in(status: os.stat_result) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 from lifecycle import config as settings
 from lifecycle import names, seals
@@ -127,7 +127,7 @@ def sealed_images(
     made = {number: (one.file, one.at) for number, one in evidence.revisions.items()}
     if view.current is not None and view.state is not State.DAMAGED:
         at = evidence.revisions[view.current].at if view.current in made else record.at
-        made[view.current] = evidence.name + Kind.CURRENT, at or datetime.fromtimestamp(0, UTC)
+        made[view.current] = evidence.name + Kind.CURRENT, at or names.EARLIEST
     for number, (file, at) in sorted(made.items()):
         status = directory.stat(file)
         if status is not None and number >= record.sealed:

@@ -85,7 +85,7 @@ class VolumeFiles(VolumeImages):
         would be reported as failed; a rename wants none.
         """
         file = self.name + Kind.RECORD
-        with self.directory.staged(file, records.write(record)) as draft:
+        with self.directory.staged(file, records.write(record, self.volume_id)) as draft:
             files.set_time(draft.fd, seals.seal(0, self._next_second(names.now())))
             yield draft
             draft.replace(file)
@@ -103,7 +103,7 @@ class VolumeFiles(VolumeImages):
 
         The record is written at each event that seals an image, so its time is not before any image's.
         """
-        self.last_second = max(seals.second_of(at), self.last_second + 1)
+        self.last_second = seals.bearable(max(seals.second_of(at), self.last_second + 1))
         return self.last_second
 
     def clear(self) -> None:
@@ -178,7 +178,7 @@ class VolumeFiles(VolumeImages):
         status = self.directory.stat(file)
         if status is None or seals.number_in(status) != number:
             return None
-        return max(seals.second_in(status), 0)
+        return seals.bearable(seals.second_in(status))
 
     def take_current(self, change: Change) -> bool:
         """Let the current image itself be the working one; durable when the directory is synced.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 
-from lifecycle import seals
+from lifecycle import names, seals
 from lifecycle.change import Revision
 from lifecycle.config import UnknownUse
 from lifecycle.errors import NoSuchRevision
@@ -61,7 +61,7 @@ class VolumeImages:
         self.findings = judged.findings
         self.unknown_use = unknown_use
         recorded = evidence.statuses.get(Kind.RECORD)
-        self.last_second = 0 if recorded is None else max(seals.second_in(recorded), 0)
+        self.last_second = 0 if recorded is None else seals.bearable(seals.second_in(recorded))
 
     @property
     def vm(self) -> str:
@@ -133,7 +133,7 @@ class VolumeImages:
             status = self.evidence.working if self.view.moved else self.evidence.current
         return Revision(
             number=number,
-            at=at or datetime.fromtimestamp(0, UTC),
+            at=at or names.EARLIEST,
             cause=note.cause,
             size=None if status is None else status.st_size,
             pinned=note.pinned,

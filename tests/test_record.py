@@ -3,14 +3,18 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lifecycle import CrashPolicy, InvalidConfig, State, names, record
 from lifecycle.config import VolumeConfig
-from lifecycle.errors import NewerFormat
+from lifecycle.errors import NewerFormat, Unsupported
 from lifecycle.record import Note, Record
+from lifecycle.states import AT_REST
 
 WHERE = "/srv/vms/ci-42/root.json"
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -48,6 +52,75 @@ DISPOSABLE = Record(
 )
 def test_a_record_that_was_written_is_read_back(written: Record) -> None:
     assert record.read(WHERE, record.write(written)) == written
+
+
+_numbers = st.integers(0, names.MAX_NUMBER)
+_clocks = st.integers(-(1 << 63), (1 << 63) - 1)
+"""Seconds since 1970, as clocks and the times of files can have them."""
+_notes = st.builds(
+    Note,
+    cause=st.none() | st.text(max_size=30),
+    pinned=st.booleans(),
+    label=st.none() | st.text(max_size=30),
+)
+_configs = st.builds(
+    VolumeConfig,
+    size=st.none() | st.integers(1, 1 << 40).map(lambda sectors: 512 * sectors),
+    rw=st.booleans(),
+    save_on_stop=st.just(True),
+    source=st.none(),
+    keep=st.sampled_from([None, "last 2", "all"]),
+    on_crash=st.sampled_from([None, CrashPolicy.RESUME, CrashPolicy.COMMIT]),
+    snapshots=st.booleans(),
+    ready=st.just(0),
+)
+
+
+@given(
+    config=_configs,
+    current=st.none() | _numbers,
+    clock=st.none() | _clocks,
+    following=st.integers(1, names.MAX_NUMBER + 1),
+    rest=st.sampled_from(AT_REST),
+    notes=st.dictionaries(_numbers, _notes, max_size=5),
+    sealed=_numbers,
+)
+def test_whatever_the_clock_says_a_record_that_is_written_is_read_back(
+    config: VolumeConfig,
+    current: int | None,
+    clock: int | None,
+    following: int,
+    rest: State,
+    notes: dict[int, Note],
+    sealed: int,
+) -> None:
+    made = Record(
+        config=config,
+        current=current,
+        at=None if clock is None else names.bearable(clock),
+        next=max(following, (current or 0) + 1),
+        rest=rest,
+        notes=MappingProxyType(notes),
+        sealed=sealed,
+    )
+    assert record.read(WHERE, record.write(made)) == made
+
+
+UNREADABLE = {
+    "a time before 1970": Record(at=datetime(1969, 12, 31, tzinfo=UTC)),
+    "a current number above all": Record(current=names.MAX_NUMBER + 1, next=names.MAX_NUMBER + 2),
+    "a next number above all": Record(next=names.MAX_NUMBER + 2),
+    "a next number that is the current one": Record(current=3, next=3),
+    "a state that is no rest": Record(rest=State.DIRTY),
+    "a time with microseconds": Record(at=AT.replace(microsecond=1)),
+    "too much": Record(notes={1: Note(label="x" * record.MAX_BYTES)}),
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_a_record_that_could_not_be_read_back_is_not_written(what: str) -> None:
+    with pytest.raises(Unsupported, match="the record of ci/root cannot be written: "):
+        record.write(UNREADABLE[what], "ci/root")
 
 
 def test_the_same_content_is_the_same_record() -> None:
