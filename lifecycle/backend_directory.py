@@ -55,11 +55,13 @@ class Image(NamedTuple):
         file: its name in the VM's directory.
         size: bytes it holds.
         usage: bytes it takes.
+        identity: its device and inode.
     """
 
     file: str
     size: int
     usage: int
+    identity: tuple[int, int]
 
 
 class DirectoryBackend:
@@ -102,8 +104,9 @@ class DirectoryBackend:
     def look(self, volume_id: str) -> View:
         """Return the volume as it is: `created`, if there is such a file."""
         image = self._find(volume_id)
-        if image is None:
-            return View(read_only=True)
+        return View(read_only=True) if image is None else self._view_of(image)
+
+    def _view_of(self, image: Image) -> View:
         return View(
             state=State.CREATED,
             config=_CONFIG,
@@ -123,13 +126,9 @@ class DirectoryBackend:
     def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
         """Yield what a list shows of all volumes, or of one VM's."""
         for volume_id in self.volume_ids(vm):
-            view = self.look(volume_id)
-            if view.state is State.ABSENT:
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                status = os.stat(self.path(volume_id))
-                image = status.st_dev, status.st_ino
-                yield Surveyed(volume_id, view, self.usage(volume_id), image)
+            image = self._find(volume_id)
+            if image is not None:
+                yield Surveyed(volume_id, self._view_of(image), image.usage, image.identity)
 
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
         """Yield the ids of all volumes, or of one VM's, in order."""
@@ -364,7 +363,8 @@ def image_of(directory: Directory, name: str) -> Image | None:
         with contextlib.suppress(PermissionError):
             status = directory.stat(file)
             if status is not None and stat.S_ISREG(status.st_mode):
-                return Image(file, status.st_size, 512 * status.st_blocks)
+                identity = status.st_dev, status.st_ino
+                return Image(file, status.st_size, 512 * status.st_blocks, identity)
     return None
 
 

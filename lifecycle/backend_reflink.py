@@ -40,6 +40,7 @@ from lifecycle.change import Change
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.doubt import Image
 from lifecycle.errors import (
+    ForeignFile,
     InvalidSize,
     Locked,
     NoReflinks,
@@ -424,8 +425,9 @@ class ReflinkBackend(ReflinkCloning):
     def _is_still(self, vm: str, directory: Directory) -> bool:
         """Tell whether the VM's name still leads to the directory that was locked."""
         try:
-            return os.path.samestat(os.stat(f"{self.root}/{vm}"), os.fstat(directory.fd))
-        except FileNotFoundError:
+            with self.directory(vm) as named:
+                return os.path.samestat(os.fstat(named.fd), os.fstat(directory.fd))
+        except (FileNotFoundError, ForeignFile):
             return False
 
     def _drop_empty(self, vm: str) -> None:

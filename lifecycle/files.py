@@ -36,9 +36,9 @@ FILE_MODE = 0o600
 SEARCHABLE = 0o011
 
 _NOT_TO_BE_REMOVED = frozenset(
-    {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY, errno.EROFS}
+    {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EBUSY, errno.EROFS}
 )
-"""What rmdir answers for a directory that stays: it holds something, is gone, mounted on, or not ours to write."""
+"""What rmdir answers for what stays: it holds something, is gone, no directory, mounted on, or not ours to write."""
 
 _PAUSES = (0.0001, 0.001, 0.01, 0.1, 0.5)
 """Seconds to wait for a lease to be given back, which is held for microseconds."""
@@ -228,9 +228,17 @@ class Directory:
         return True
 
     def remove_directory(self, relative: str) -> bool:
-        """Remove an empty directory below this one; return False if it is not empty, not there, or cannot be."""
+        """Remove an empty directory below this one, reached as `child` does.
+
+        Returns:
+            False if it is not empty, not there, not reached without a link, or cannot be removed.
+        """
+        above, _, name = relative.rpartition("/")
         try:
-            os.rmdir(relative, dir_fd=self.fd)
+            with self.child(above) if above else contextlib.nullcontext(self) as parent:
+                os.rmdir(name, dir_fd=parent.fd)
+        except ForeignFile:
+            return False
         except OSError as error:
             if error.errno in _NOT_TO_BE_REMOVED:
                 return False

@@ -6,6 +6,7 @@ outside the pool is changed or opened for writing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -25,8 +26,19 @@ from hypothesis import strategies as st
 from mounts import FileSystem
 from watching import not_blocking, untouched
 
-from lifecycle import InvalidName, LifecycleError, NotAPool, Pool, State, Volume, documents
+from lifecycle import (
+    InvalidName,
+    LifecycleError,
+    NotAPool,
+    Pool,
+    State,
+    Volume,
+    documents,
+    events,
+)
+from lifecycle.backend_reflink import ReflinkBackend
 from lifecycle.cli import COMMANDS, main
+from lifecycle.files import Directory
 
 ID = "ci-42/root"
 MADE = "2026-01-02T03:04:05Z"
@@ -277,6 +289,69 @@ def test_a_directory_above_a_vm_that_leads_outside(pool: Pool, xfs: FileSystem) 
         assert pool.volumes() == []
         assert call_all(volume, LOOKS) == []
         assert call_all(volume, ACTS) == []
+
+
+def _remove(volume: Volume) -> None:
+    volume.remove()
+
+
+def _create_another(volume: Volume) -> None:
+    volume.pool.create_volume(f"{volume.vm}/other/data", SIZE)
+
+
+EMPTYING: dict[str, tuple[Callable[[Volume], None], str, str]] = {
+    "remove": (_remove, "remove", "web"),
+    "a create that is vetoed": (_create_another, "create", "web/other"),
+}
+"""What removes directories that it leaves empty; the event before which the way is exchanged; where that leads."""
+
+
+@pytest.mark.parametrize("what", EMPTYING)
+def test_a_directory_that_a_link_leads_to_is_not_removed(
+    pool: Pool, outside: Path, what: str
+) -> None:
+    """Someone who may write above a VM puts a link in the place of the way there, while root works."""
+    act, event, empty = EMPTYING[what]
+    volume = pool.create_volume("servers/web/root", SIZE)
+    (outside / empty).mkdir(parents=True)
+
+    def exchange(_pool: Pool, **_about: object) -> None:
+        Path(pool.path, "servers").rename(Path(pool.path, "moved"))
+        Path(pool.path, "servers").symlink_to(outside)
+        if event == "create":
+            raise ValueError("no more volumes")
+
+    exchanged = events.EVENTS[event].announced.connected_to(exchange, sender=pool)
+    with exchanged, untouched(outside), contextlib.suppress(LifecycleError):
+        act(volume)
+    assert (outside / empty).is_dir()
+
+
+def test_only_a_directory_that_is_reached_without_a_link_is_removed(
+    pool: Pool, outside: Path
+) -> None:
+    (outside / "empty directory").mkdir()
+    Path(pool.path, "link").symlink_to(outside)
+    Path(pool.path, "own", "empty").mkdir(parents=True)
+    with Directory.open(pool.path) as root:
+        for path in ("link/empty directory", "link", "own", "own/none", "none/none", "pool.toml"):
+            assert not root.remove_directory(path)
+        assert root.remove_directory("own/empty")
+        assert root.remove_directory("own")
+    assert (outside / "empty directory").is_dir()
+
+
+def test_a_lock_is_of_the_directory_that_the_name_leads_to_without_a_link(
+    pool: Pool, outside: Path
+) -> None:
+    at_rest(pool)
+    backend = pool.backend
+    assert isinstance(backend, ReflinkBackend)
+    with backend.directory("ci-42") as locked:
+        assert backend._is_still("ci-42", locked)
+        Path(pool.path, "ci-42").rename(outside / "ci-42")
+        Path(pool.path, "ci-42").symlink_to(outside / "ci-42")
+        assert not backend._is_still("ci-42", locked)
 
 
 @pytest.mark.parametrize("what", PLANTS)
