@@ -204,15 +204,20 @@ class ReflinkBackend(ReflinkCloning):
         """Write down what the images say, where the record says otherwise."""
         self._unsettle(volume_id)
         with self.opened(volume_id) as opened:
-            if opened.findings:
-                log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
-                withdrawing.put_back(opened)
-                if opened.record != opened.evidence.record:  # a full disk may have no room for it
-                    opened.write(opened.record)
-                opened.directory.sync()
-            elif (locked := self._locked(volume_id)) is not None:
-                locked.settled[volume_id] = opened
-            return opened.view
+            if not opened.findings:
+                return self._settled(volume_id, opened)
+            log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
+            withdrawing.put_back(opened)
+            opened.write_down()
+        with self.opened(volume_id) as opened:
+            return self._settled(volume_id, opened)
+
+    def _settled(self, volume_id: str, opened: VolumeFiles) -> View:
+        """Return the volume as it is; what is done to it under the lock that is held goes by this one look."""
+        locked = self._locked(volume_id)
+        if locked is not None:
+            locked.settled[volume_id] = opened
+        return opened.view
 
     def tidy(self, vm: str) -> None:
         """Remove the leftovers of all names in the VM's directory, and records without images."""
@@ -355,7 +360,7 @@ class ReflinkBackend(ReflinkCloning):
                         self.copy_unused(pool, origin, draft, volume.id)
                     image.sync()  # what failed earlier, in the background, it alone tells
                     opened.seal(draft.fd, number, change.at)
-                    draft.publish(names.revision_file(opened.name, number, change.at))
+                    draft.publish(opened.free_revision_file(number, change.at))
             finally:
                 os.close(origin)
             opened.directory.sync()

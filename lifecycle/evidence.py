@@ -141,6 +141,8 @@ class Evidence(NamedTuple):
         withdrawn: those of the two, as kinds, whose names an event had taken away when it was cut off.
         others: the files beside those and the record.
         revisions: those among them.
+        namesake: the status of the file that bears, as a revision, the number and time of the current image: that same
+            file after a revert, another one in a copy without hard links; None if there is none.
         changed_beside: whether a `-cow.img` of the older `file` driver holds what the image lacks.
         record: the record; None if there is none or it cannot be read.
         statuses: those of the record, the current and the working image and `-cow.img`, as they were found.
@@ -156,6 +158,7 @@ class Evidence(NamedTuple):
     withdrawn: frozenset[str] = frozenset()
     others: Others = _NONE
     revisions: Revisions = Revisions("", _NONE)
+    namesake: os.stat_result | None = None
     changed_beside: bool = False
     record: Record | None = None
     damage: str | None = None
@@ -204,9 +207,12 @@ class Evidence(NamedTuple):
         )
 
     def current_on_file(self) -> RevisionFile | None:
-        """Return the revision that is the same file as the current image."""
+        """Return the revision that is the same file as the current image; of several, the one that the record names."""
         if self.current is None or self.current.st_nlink == 1:
             return None
+        recorded = self.revisions.get(self.record.current or 0) if self.record else None
+        if recorded is not None and recorded.inode == self.current.st_ino:
+            return recorded
         return next(
             (one for one in self.revisions.values() if one.inode == self.current.st_ino), None
         )
@@ -313,6 +319,9 @@ def _evidence(
             damage, status = f"{name}{kind} is not a regular file", None
         images[kind] = status
     current, working = images[Kind.CURRENT], images[Kind.WORKING]
+    namesake = None
+    if record is not None and record.current is not None and record.at is not None:
+        namesake = directory.stat(names.revision_file(name, record.current, record.at))
     return Evidence(
         name=name,
         current=current,
@@ -320,6 +329,7 @@ def _evidence(
         withdrawn=frozenset(withdrawn),
         others=others,
         revisions=Revisions(name, others),
+        namesake=namesake,
         changed_beside=statuses[Kind.COW] is not None
         and copying.holds_data(directory, name + Kind.COW),
         record=record,

@@ -9,6 +9,9 @@ image current and the writing of the record, so:
   new, a commit happened, and its number is the one the record gives next;
 - else the record is right.
 
+In a copy without hard links the current image and revision N can be two files of one number, and no one can tell
+cheaply whether they hold the same. So both are kept: at rest the current image gets the next number.
+
 Modification times speak too, since the kernel sets a real one at any write (seals.py). So whether the working image was
 written to is one comparison, an image that was changed in place can be told, and one whose record is lost still knows
 its number. In doubt an image was written to.
@@ -64,7 +67,7 @@ class Judgement(NamedTuple):
     Attributes:
         view: the volume.
         record: the record as it should be.
-        findings: what a crash left half done, in words; empty if the record is right.
+        findings: what the record does not say, as a crash or a copy left it, in words; empty if it is right.
     """
 
     view: View
@@ -223,10 +226,10 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
     highest = max(evidence.revisions, default=0)
     if record.next <= highest:
         record = record._replace(next=highest + 1)
-        findings.append(f"revision {highest} is newer than the record")
+        findings.append(f"{_CUT_OFF}revision {highest} is newer than the record")
     if known is not None:
         if known.number != record.current:
-            findings.append(f"a revert to {known.number} had happened")
+            findings.append(f"{_CUT_OFF}a revert to {known.number} had happened")
             record = record._replace(
                 current=known.number,
                 at=known.at,
@@ -234,7 +237,7 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
                 stamp=_stamp(evidence.current, known.number),
             )
     elif (number := _new_number(evidence, record)) is not None:
-        findings.append(f"a commit of {number} had happened")
+        findings.append(_why_new(evidence, record, number))
         record = record._replace(
             current=number,
             at=_made_at(evidence.current),
@@ -243,7 +246,7 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
             stamp=_stamp(evidence.current, number),
         )
     elif _has_grown_empty(evidence, record):
-        findings.append("a resize of the empty image had happened")
+        findings.append(f"{_CUT_OFF}a resize of the empty image had happened")
         config = record.config._replace(size=evidence.current_size)
         record = record._replace(config=config)
     return record, tuple(findings)
@@ -255,9 +258,41 @@ def _is_as_recorded(evidence: Evidence, record: Record) -> bool:
     Then nothing came between the two, and the revisions need not be looked at. The empty image bears the same seal in
     every size.
     """
-    if evidence.current is None or not record.current or record.at is None:
+    if not record.current or not bears_seal(evidence.current, record):
         return False
-    return evidence.current.st_mtime_ns == seals.seal(record.current, record.second)
+    # while it runs, the working image goes by the number that it was made from
+    return evidence.working is not None or not is_copied(evidence)
+
+
+def bears_seal(image: os.stat_result | None, record: Record) -> bool:
+    """Tell whether an image bears the seal of the one that the record calls current."""
+    if image is None or record.current is None or record.at is None:
+        return False
+    return image.st_mtime_ns == seals.seal(record.current, record.second)
+
+
+def is_copied(evidence: Evidence) -> bool:
+    """Tell whether there is another file of the current image's number: a copy was made without hard links."""
+    current, namesake = evidence.current, evidence.namesake
+    return current is not None and namesake is not None and current.st_ino != namesake.st_ino
+
+
+def _why_new(evidence: Evidence, record: Record, number: int) -> str:
+    """Say why the current image has this number, which the record does not know of."""
+    if is_copied(evidence) and bears_seal(evidence.current, record):
+        return f"{two_files(record)}; the current one counts as {number}"
+    return f"{_CUT_OFF}a commit of {number} had happened"
+
+
+def two_files(record: Record) -> str:
+    """Say what a copy without hard links left."""
+    return (
+        f"the current image and revision {record.current} are two files, as a copy without hard"
+        " links leaves them"
+    )
+
+
+_CUT_OFF = "a crash came before the record was written: "
 
 
 def _has_grown_empty(evidence: Evidence, record: Record) -> bool:

@@ -13,7 +13,7 @@ from lifecycle.backend import Finding, View
 from lifecycle.config import CrashPolicy
 from lifecycle.evidence import ATTEMPTS, Evidence, gather, gather_all, marks
 from lifecycle.files import Directory
-from lifecycle.judging import Judgement, judge, leftover_files
+from lifecycle.judging import Judgement, bears_seal, is_copied, judge, leftover_files, two_files
 from lifecycle.listing import Found, exists, vms_below
 from lifecycle.names import FileName, Kind
 from lifecycle.record import Record
@@ -79,20 +79,38 @@ def _examine(
         text = f"damaged: {judged.view.damage}; `lifecycle revert` or `import` leads back"
         yield Finding(volume_id, text, harmful=True)
     for finding in judged.findings:
-        text = f"a crash came before the record was written: {finding}; the next event writes it"
-        yield Finding(volume_id, text, harmful=False)
+        yield Finding(volume_id, f"{finding}; the next event writes it", harmful=False)
+    for file in evidence.revisions.doubles:
+        text = (
+            "bears the number of another revision, which counts; this one is not listed, and stays"
+        )
+        yield Finding(f"{vm}/{file}", text, harmful=False)
     for file in leftover_files(evidence):
         if directory.stat(file) is not None:
             text = "left behind by a crash; the next start removes it"
             yield Finding(f"{vm}/{file}", text, harmful=False)
+    if is_copied(evidence) and not judged.findings and evidence.record is not None:
+        yield Finding(volume_id, f"{two_files(evidence.record)}; both are kept", harmful=False)
+    yield from _of_seals(vm, directory, evidence, judged)
+    if evidence.working is not None and _may_be_older(evidence, judged):
+        yield Finding(f"{vm}/{evidence.file(Kind.WORKING)}", _OLDER, harmful=True)
+
+
+def _of_seals(
+    vm: str, directory: Directory, evidence: Evidence, judged: Judgement
+) -> Iterator[Finding]:
+    volume_id = f"{vm}/{evidence.name}"
+    # a current image that has another number by now is sealed with it when that is written down
+    before = evidence.record or judged.record
+    is_sealed_later = bool(judged.findings) and bears_seal(evidence.current, before)
     for number, file, status, at in sealed_images(directory, evidence, judged.view, judged.record):
+        if is_sealed_later and number == judged.view.current:
+            continue
         where = f"{vm}/{file}"
         if status.st_size == 0:
             yield Finding(where, "was cut short: it is empty", harmful=True)
         elif not seals.is_sealed(status, number, at):
             yield Finding(where, _unsealed(volume_id, number, status), harmful=True)
-    if evidence.working is not None and _may_be_older(evidence, judged):
-        yield Finding(f"{vm}/{evidence.file(Kind.WORKING)}", _OLDER, harmful=True)
 
 
 def _unsealed(volume_id: str, number: int, status: os.stat_result) -> str:

@@ -39,7 +39,7 @@ from lifecycle.doubt import Image
 from lifecycle.errors import InUse, InvalidSize, cut_short
 from lifecycle.files import Draft
 from lifecycle.flushing import Steps, Unflushed
-from lifecycle.judging import leftover_files
+from lifecycle.judging import bears_seal, leftover_files
 from lifecycle.names import Kind
 from lifecycle.record import CRASH, Note, Record
 from lifecycle.seals import Origin
@@ -105,6 +105,26 @@ class VolumeFiles(VolumeImages):
         """
         self.last_second = seals.bearable(max(seals.second_of(at), self.last_second + 1))
         return self.last_second
+
+    def write_down(self) -> None:
+        """Write what was found and the record does not say. Durable when this returns.
+
+        A current image that gets another number is sealed with it first: so after a crash it still tells its number.
+        """
+        image, before = self.evidence.current, self.evidence.record
+        number, at = self.record.current, self.record.at
+        is_copied = before is not None and number != before.current and bears_seal(image, before)
+        if is_copied and image is not None and image.st_nlink == 1 and number and at:
+            fd = self.open_current()
+            try:
+                second = self.seal(fd, number, at)
+                files.sync_content(fd)
+            finally:
+                os.close(fd)
+            self.record = self.record._replace(stamp=second)
+        if self.record != before:  # a full disk may have no room for it
+            self.write(self.record)
+        self.directory.sync()
 
     def clear(self) -> None:
         """Remove what a crash left behind and no one needs."""
@@ -261,7 +281,7 @@ class VolumeFiles(VolumeImages):
             if status is None or status.st_size == 0:
                 raise cut_short(self.volume_id, number)
             return file, self.evidence.revisions[number].at
-        file = names.revision_file(self.name, 0, change.at)
+        file = self.free_revision_file(0, change.at)
         with self.draft() as draft:
             truncate(draft.fd, self._birth_size())
             self.seal(draft.fd, 0, change.at)
@@ -271,12 +291,28 @@ class VolumeFiles(VolumeImages):
     def _keep_current(self, change: Change) -> None:
         """Give what is current its name as a revision, unless it has it, from a revert."""
         number = self.view.current  # None where what bears the name is missing or was cut short
-        if number is None or self.evidence.current is None or self.evidence.current_on_file():
+        if number is None or self.evidence.current is None:
+            return
+        known = self.evidence.current_on_file()
+        # the file of another number is no reason if the image bears its own seal: some tools make equal files one
+        if known and (known.number == number or not bears_seal(self.evidence.current, self.record)):
             return
         if self.evidence.record is None and self.view.state is not State.DAMAGED:
             self.write(self.record)  # without one, the second name would look like a revert
         at = self.record.at or change.at
-        self.directory.link(self.current, names.revision_file(self.name, number, at))
+        self.directory.link(self.current, self.free_revision_file(number, at))
+
+    def free_revision_file(self, number: int, at: datetime) -> str:
+        """Return a name for the revision's file that nothing bears, whatever others have put there.
+
+        If need be it has an earlier time, since of two files of one number the later counts: so the number stays that
+        of what was there.
+        """
+        while self.directory.stat(file := names.revision_file(self.name, number, at)) is not None:
+            at = names.bearable(int(at.timestamp()) - 1)
+            if at == names.EARLIEST:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), file)
+        return file
 
     def _birth_size(self) -> int:
         """Return the bytes of the empty image that the volume was born as, as far as that is known."""
@@ -300,13 +336,15 @@ class VolumeFiles(VolumeImages):
             Kind.CURRENT: self.evidence.current,
             Kind.WORKING: self.evidence.working,
         }
+        image = self.evidence.working
+        is_shared = image is not None and image.st_nlink > 1  # to seal it would change another file
         for kind, usable in found.items():
-            if usable is None:
+            if usable is None or (kind == Kind.WORKING and is_shared):
                 self._put_aside(self.name + kind, change)
         if self.evidence.changed_beside:
             self._put_aside(self.name + Kind.COW, change)
             self.directory.remove(self.name + Kind.COW)
-        return None if self.evidence.working is None else self._rescue_working(change)
+        return None if image is None or is_shared else self._rescue_working(change)
 
     def _rescue_working(self, change: Change) -> tuple[int, str]:
         """Keep what the disk holds of the working image as a revision; return its number and file."""
@@ -316,7 +354,7 @@ class VolumeFiles(VolumeImages):
         if self.evidence.record is not None:
             self.write(record)
         self.record = record._replace(next=number + 1)
-        file = names.revision_file(self.name, number, change.at)
+        file = self.free_revision_file(number, change.at)
         with self.finishing(change._replace(revision=number)) as (working, images, _second):
             is_in_doubt = doubt.settle(self.directory, working)
             for image in images:
@@ -332,13 +370,17 @@ class VolumeFiles(VolumeImages):
         status = self.directory.stat(file)
         if status is None:
             return
-        aside = f"{file}.damaged@{names.format_time(change.at)}"
-        if not stat.S_ISREG(status.st_mode):
+        aside, number = f"{file}.damaged@{names.format_time(change.at)}", 1
+        while (taken := self.directory.stat(aside)) is not None:
+            if os.path.samestat(taken, status):
+                return  # a crash came after it was kept
+            number += 1
+            aside = f"{file}.damaged@{names.format_time(change.at)}.{number}"
+        if not stat.S_ISREG(status.st_mode) or file == self.working:
             self.directory.rename(file, aside)
             return
         # it keeps its own name until the new one replaces it: a crash before that has changed nothing
-        with contextlib.suppress(FileExistsError):
-            self.directory.link(file, aside)
+        self.directory.link(file, aside)
 
     @contextlib.contextmanager
     def finishing(self, change: Change) -> Iterator[tuple[str, Sequence[Image], int]]:
@@ -360,7 +402,12 @@ class VolumeFiles(VolumeImages):
                 os.close(fd)
 
     def drop_tags(self) -> None:
-        """Take the tags off the working image: they were of an earlier run of its VM."""
+        """Take the tags off the working image: they were of an earlier run of its VM.
+
+        Raises:
+            ForeignFile: it has another name elsewhere, through which the VM's writes would be seen.
+        """
+        withdrawing.require_own_name_only(self)
         fd = self.open_working()
         try:
             tags.drop_all_of_hosts(fd)

@@ -27,7 +27,7 @@ class VolumeImages:
         evidence: what was found.
         view: what that means.
         record: the record as it should be, and after `write` as it is.
-        findings: what a crash left half done, in words.
+        findings: what the record does not say, as a crash or a copy left it, in words.
         unknown_use: what is made of an image of which the kernel will not say whether anyone has it open.
         last_second: the last second, since 1970, that the record or an image of the volume was given as its time.
     """
