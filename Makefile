@@ -1,17 +1,27 @@
-# `make demo` shows it, `make test` tests it. Both need only Python 3.11 and make; what else they use is said.
+# `make demo` shows it, `make test` tests it. Both set up what they need: as root on Debian or Ubuntu all of it.
 VENV   ?= .venv
-PYTHON ?= python3
+PYTHON ?=
+SUITES ?= bookworm trixie
 BIN    := $(VENV)/bin
 TESTS  ?= tests
+# pip and the tests keep what they fetch below it
+HOME   ?= $(abspath $(VENV))
+export HOME
 
-.PHONY: demo test crash bench lint format diagrams docs clean
+.PHONY: demo test fresh crash bench lint format diagrams docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
+	@.ci/install-missing mount xfsprogs
 	@PATH="$(abspath $(BIN)):$$PATH" examples/demo
 
 test: $(VENV)/developed
+	@xargs .ci/install-missing <.ci/packages
 	$(BIN)/pytest -n auto $(TESTS)
+
+# the two above, in bare installations of Debian that are made for it and go with it; as root, half an hour
+fresh:
+	TESTS="$(TESTS)" .ci/fresh $(SUITES)
 
 # the whole proof of docs/reliability.md; some minutes, as root
 crash: $(VENV)/developed
@@ -46,6 +56,6 @@ $(VENV)/installed: pyproject.toml
 	@touch $@
 
 $(VENV)/developed: $(VENV)/installed
-	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet "pip>=25.1"
 	$(BIN)/pip install --quiet --group dev
 	@touch $@
