@@ -17,6 +17,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from lifecycle.children import ends_told
+from lifecycle.errors import Unsupported
+
 REMEMBERED = 16 << 10
 """Bytes of standard error, the last ones."""
 LINES = 20
@@ -53,6 +56,14 @@ class Ended:
 
 def run(path: str, given: bytes, env: Mapping[str, str], seconds: float) -> Ended:
     """Run the program and wait until it ends, no longer than so many seconds; then it is killed."""
+    try:
+        with ends_told():
+            return _run(path, given, env, seconds)
+    except Unsupported as error:
+        return Ended(f"cannot be run: {error}")
+
+
+def _run(path: str, given: bytes, env: Mapping[str, str], seconds: float) -> Ended:
     said = _Said()
     with os.fdopen(os.memfd_create("lifecycle-hook"), "w+b") as stdin:
         stdin.write(given)

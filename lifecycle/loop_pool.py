@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator
 
 from lifecycle import files
+from lifecycle.children import ends_told
 from lifecycle.errors import InvalidSize, NotAPool, Unsupported
 from lifecycle.files import Directory
 from lifecycle.forking import Lock
@@ -153,9 +154,9 @@ _PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": _PATH}
-    )
+    environment = {**os.environ, "PATH": _PATH}
+    with ends_told():
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
         raise Unsupported(f"{command[0]} failed: {said}")
