@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
@@ -20,6 +21,8 @@ from lifecycle.files import Directory
 HOSTS = {"libvirt": "lifecycle.hosts.libvirt", "systemd": "lifecycle.hosts.systemd"}
 """The hosts that something can be installed for, by name; the modules that do it."""
 
+_DIRECTORY_MODE = 0o755
+"""Who may read an installed file must reach it."""
 _MARK = "Installed by `lifecycle host install"
 """Stands in the second line or so of every file that is ours."""
 _LONGEST = 1 << 20
@@ -111,7 +114,10 @@ def put(path: str, text: str, *, executable: bool = False) -> list[str]:
         return []
     above, name = os.path.split(path)
     made = [*_missing(above), path]
-    os.makedirs(above, mode=0o755, exist_ok=True)
+    for missing in made[:-1]:
+        with suppress(FileExistsError):  # someone else has made it meanwhile
+            os.mkdir(missing)
+            os.chmod(missing, _DIRECTORY_MODE)  # whatever the umask is
     with Directory.open(above) as directory:
         with directory.staged(name, text.encode()) as draft:
             files.set_mode(draft.fd, mode)

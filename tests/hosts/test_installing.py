@@ -52,6 +52,16 @@ def test_libvirt_s_hook_is_installed_once(call: Call, root: Path, hook: Path) ->
     assert (again, hook.stat().st_ino) == ("libvirt: all was in place\n", before)
 
 
+def test_who_reads_it_can_reach_it_whatever_the_umask(call: Call, root: Path, hook: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        call("host", "install", "libvirt", "--root", str(root))
+    finally:
+        os.umask(before)
+    above = [one for one in hook.parents if one != root and one.is_relative_to(root)]
+    assert {mode(one) for one in (hook, *above)} == {0o755}
+
+
 def test_what_is_not_as_it_was_installed_is_mended(call: Call, root: Path, hook: Path) -> None:
     call("host", "install", "libvirt", "--root", str(root))
     hook.chmod(0o600)
