@@ -58,10 +58,11 @@ class Booted:
 
     Attributes:
         units: the directory of its units, as this process sees it.
+        run: the directory that it has for /run.
     """
 
     def __init__(self, run: Path, pool: str) -> None:
-        self._run = run
+        self.run = run
         self._pool = pool
         self._groups = _groups()
         ours = {name: one for name, one in os.environ.items() if not name.startswith("LIFECYCLE_")}
@@ -81,7 +82,7 @@ class Booted:
         """Boot it, and return once it has booted."""
         for group in self._groups:
             group.mkdir(exist_ok=True)
-        targets = self._run / "targets"
+        targets = self.run / "targets"
         targets.mkdir()
         for name in _TARGETS:
             (targets / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
@@ -93,7 +94,7 @@ class Booted:
             words += ["private", "--pid", "--cgroup", "--ipc", "--uts", "--fork", "--kill-child"]
             daemon = needing.program("systemd", "systemd")
             self._process = subprocess.Popen(
-                [*words, "sh", "-c", _BOOT, "sh", str(self._run), daemon, self._pool],
+                [*words, "sh", "-c", _BOOT, "sh", str(self.run), daemon, self._pool],
                 env={**self._environment, "NOTIFY_SOCKET": name},
                 stdin=subprocess.DEVNULL,
                 preexec_fn=self._enter_groups,  # noqa: PLW1509 - no thread here has a lock it needs

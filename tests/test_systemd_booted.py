@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -43,14 +44,20 @@ def system(booted: Booted) -> Booted:
     return booted
 
 
-def add(system: Booted, unit: str, text: str, life: str) -> str:
-    """Add the docs' unit, with what the VM does in its life; return its name for the VM."""
+def add(system: Booted, unit: str, text: str, life: str, *, told: str = "") -> str:
+    """Add the docs' unit, with what the VM does in its life; return its name for the VM.
+
+    The VM has a pipe for a monitor if `told` is the program that writes to it at the unit's stop, as socat would.
+    """
     script = system.units / "vm.sh"
     script.write_text(VM.format(life))
     text = re.sub(
         r"^ExecStart=.*$", f"ExecStart=/bin/sh {UNIT_SCRIPT} %I", text, flags=re.MULTILINE
     )
-    text = re.sub(r"^ExecStop=.*\n", "", text, flags=re.MULTILINE)
+    if told:
+        text = text.replace("socat - ", told).replace("UNIX-CONNECT:", "")
+    else:
+        text = re.sub(r"^ExecStop=.*\n", "", text, flags=re.MULTILINE)
     (system.units / f"{unit}@.service").write_text(text.replace("/usr/local/bin/lifecycle", SCRIPT))
     system.systemctl("daemon-reload")
     return f"{unit}@{NAME}.service"
@@ -104,6 +111,19 @@ def test_a_vm_that_is_told_to_stop_keeps_its_disk_until_it_has(
     assert volume.state in {State.COMMITTED, State.CREATED}
     assert system.lifecycle("host", "uninstall", "systemd").status == 0
     assert not list(system.units.glob("lifecycle*"))
+
+
+def test_a_vm_powers_off_itself_when_its_unit_stops(system: Booted, volume: Volume) -> None:
+    life = WRITE + 'exec 4<>"/run/qemu/$1/monitor"\nread told <&4\nprintf "$told" >&3\n'
+    vm = add(system, "vm", BOUND, "mkfifo /run/qemu/$1/monitor\n" + life, told="tee ")
+    system.systemctl("start", vm)
+    monitor = Path(f"{system.run}/qemu/work/ci-42/monitor")
+    while not monitor.exists():
+        os.sched_yield()
+    system.systemctl("stop", vm)
+    assert system.wait_for(DISKS, "inactive", "failed") == "inactive"
+    assert system.shown(vm, "Result") == "success"
+    assert seen(volume) == disk(b"writtensystem_powerdown")
 
 
 def test_a_vm_whose_disks_cannot_start_does_not_start(system: Booted, volume: Volume) -> None:
