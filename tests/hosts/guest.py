@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -164,8 +165,12 @@ def lacking(reason: str) -> NoReturn:
 
 def _kernel() -> Path:
     """Return the directory with the kernel and its modules; fetched by the first of all test processes to ask."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lifecycle-tests"
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        cache = Path(home) / "lifecycle-tests"
+        cache.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        lacking(f"needs a place of this user's to keep a kernel in: {error}")
     kept = cache / KERNEL_PACKAGE
     with open(cache / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -188,14 +193,15 @@ def _fetch_kernel(below: Path) -> None:
     unpacked.mkdir()
     with tarfile.open(below / "package.tar") as archive:
         for member in archive:
-            name = Path(member.name)
-            if name.name.startswith("vmlinuz-"):
-                member.name = "vmlinuz"
-            elif name.suffix == ".ko":
-                member.name = name.name
-            else:
-                continue
-            archive.extract(member, unpacked, set_attrs=False)
+            name = Path(member.name).name
+            content = archive.extractfile(member)
+            if content is not None and name.startswith("vmlinuz-"):
+                (unpacked / "vmlinuz").write_bytes(content.read())
+            elif content is not None and name.endswith(".ko"):
+                (unpacked / name).write_bytes(content.read())
+            elif content is not None and name.endswith(".ko.xz"):  # since Debian 13
+                module = lzma.decompress(content.read())
+                (unpacked / name.removesuffix(".xz")).write_bytes(module)
 
 
 def _make_initramfs(kernel: Path, below: Path) -> Path:
@@ -219,12 +225,15 @@ def _make_initramfs(kernel: Path, below: Path) -> Path:
 
 
 def _with_dependencies(kernel: Path, modules: Sequence[str]) -> list[str]:
-    """Return the modules' files, each after those that it depends on."""
+    """Return the modules' files, each after those that it depends on. What has no file is built in."""
     found: list[str] = []
     for module in modules:
-        named = re.search(rb"\0depends=([^\0]*)\0", (kernel / f"{module}.ko").read_bytes())
+        file = kernel / f"{module}.ko"
+        if not file.exists():
+            continue
+        named = re.search(rb"\0depends=([^\0]*)\0", file.read_bytes())
         before = named[1].decode().split(",") if named is not None and named[1] else []
-        found += [*_with_dependencies(kernel, before), f"{module}.ko"]
+        found += [*_with_dependencies(kernel, before), file.name]
     return list(dict.fromkeys(found))
 
 
