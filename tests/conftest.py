@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from listening import Listener
-from mounts import KINDS, CannotMount, FileSystem, Mounts
+from mounts import KINDS, CannotMount, FileSystem, Mounts, giving_back
 
 from lifecycle import Pool, precaching
 
 NewPool = Callable[..., Pool]
+
+
+def pytest_configure() -> None:
+    """Let the programs that tests begin find things as at a login, whoever began us: CI, `nohup`, a unit, a script.
+
+    A signal that we were told to ignore we go on to take no notice of; but one with a handler is, in a program that we
+    begin, as it usually is.
+    """
+    os.umask(0o022)
+    for name in filter(SURROUNDINGS.fullmatch, list(os.environ)):
+        del os.environ[name]
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN and number not in IGNORED_BY_PYTHON:
+            signal.signal(number, lambda *_: None)
+
+
+SURROUNDINGS = re.compile(
+    "LIFECYCLE_(?!REQUIRE_MOUNTS).*|COLUMNS|LINES|NO_COLOR|FORCE_COLOR"
+    "|JOURNAL_STREAM|NOTIFY_SOCKET|INVOCATION_ID|SERVICE_RESULT|EXIT_CODE|EXIT_STATUS"
+)
+"""Variables that would change what lifecycle does or prints."""
+IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
+"""Which subprocess restores by itself."""
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +61,27 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FileSys
     return get
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what this machine lacks: a line a reason, with how many tests were skipped for it."""
+    skipped = Counter(str(one.longrepr[2]) for one in terminalreporter.getreports("skipped"))
+    if skipped:
+        terminalreporter.section("skipped")
+    for reason, count in skipped.most_common():
+        terminalreporter.line(f"{count:5} {reason.removeprefix('Skipped: ')}")
+
+
 def miss(reason: str) -> NoReturn:
     """Skip the test for what this machine lacks; fail where nothing may be lacking."""
     if os.environ.get("CI") or os.environ.get("LIFECYCLE_REQUIRE_MOUNTS"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def room() -> Iterator[None]:
+    """Take away what the test made on the file systems, so that all of them fit into little memory."""
+    with giving_back():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,14 +27,17 @@ def by_this_process(path: str) -> Iterator[Holder]:
 
 
 @contextmanager
-def by_another_process(path: str, name: str = "cat") -> Iterator[Holder]:
+def by_another_process(path: str, name: str = "reader") -> Iterator[Holder]:
     """Let a process of that name hold the file open; it ends when its input does, so with this one at the latest."""
     fd = os.open(path, os.O_RDONLY)
     with tempfile.TemporaryDirectory() as directory:
         program = os.path.join(directory, name)
-        os.symlink(shutil.which("cat") or "/bin/cat", program)
+        # not one of those programs that do as their name says, of which many are one file
+        os.symlink("/bin/sh", program)
         try:
-            other = subprocess.Popen([program], stdin=subprocess.PIPE, pass_fds=[fd])
+            other = subprocess.Popen(
+                [program, "-c", "read _"], stdin=subprocess.PIPE, pass_fds=[fd]
+            )
         finally:
             os.close(fd)
     with other:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -52,8 +53,36 @@ class FileSystem:
         return REFLINKS[self.kind]
 
     def new_directory(self) -> Path:
-        """Make an empty directory that no one else uses."""
-        return Path(tempfile.mkdtemp(dir=self.path))
+        """Make an empty directory that no one else uses; it is gone after the test."""
+        directories.append(Path(tempfile.mkdtemp(dir=self.path)))
+        return directories[-1]
+
+
+directories: list[Path] = []
+"""Those that were made for tests, and are there."""
+
+
+@contextmanager
+def giving_back() -> Iterator[None]:
+    """Remove at the end the directories that are made inside the block, with what is mounted in them."""
+    before = len(directories)
+    yield
+    made = directories[before:]
+    del directories[before:]
+    for path in reversed(mount_points() if made else []):
+        if any(path.is_relative_to(one) for one in made):
+            run("umount", "--lazy", str(path))
+    for one in made:
+        shutil.rmtree(one, ignore_errors=True)
+
+
+def mount_points() -> list[Path]:
+    """Return where something is mounted; what was mounted later, later."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        names = [line.split()[4] for line in mounts]
+    return [
+        Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), one)) for one in names
+    ]
 
 
 class Mounts:
@@ -80,7 +109,8 @@ class Mounts:
         self._below = below
         self._size = size
         self._images = images
-        self._made: dict[str, FileSystem] = {}
+        self._made: dict[str, FileSystem | str] = {}
+        """Those made; of one that could not be, the reason: a second try would meet what the first one left."""
 
     def get(self, kind: str) -> FileSystem:
         """Return the file system of that kind.
@@ -89,8 +119,14 @@ class Mounts:
             CannotMount: it cannot be made here.
         """
         if kind not in self._made:
-            self._made[kind] = self._make(kind)
-        return self._made[kind]
+            try:
+                self._made[kind] = self._make(kind)
+            except CannotMount as error:
+                self._made[kind] = str(error)
+        made = self._made[kind]
+        if isinstance(made, str):
+            raise CannotMount(made)
+        return made
 
     def _make(self, kind: str) -> FileSystem:
         image, path = (self._images or self._below) / f"{kind}.image", self._below / kind

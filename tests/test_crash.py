@@ -118,7 +118,8 @@ KNOWN = {
     ("probing.py", "os.write"),  # to a file without a name
     ("ahead_worker.py", "open"),  # its own name as a process
     ("tags.py", "os.setxattr"),  # of which nothing promised depends
-    ("installing.py", "os.makedirs"),  # directories of a host's configuration
+    ("installing.py", "os.mkdir"),  # directories of a host's configuration
+    ("installing.py", "os.chmod"),  # the same, when they have been made
     ("journal.py", "open"),  # a file in memory, for a line that is too long to be sent
     ("diagrams.py", "open"),  # drawings, wherever they are asked for
 }

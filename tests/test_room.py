@@ -23,15 +23,19 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def small(mounted: Callable[[str], FileSystem], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small XFS; it goes with the process's mount namespace."""
+def small(
+    mounted: Callable[[str], FileSystem], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A small XFS; it goes with the process's mount namespace, or with this module's tests."""
     image = mounted("xfs").path / "small.image"
     image.touch(mode=0o600)
     os.truncate(image, 300 * MIB)
     run("mkfs.xfs", "-q", str(image))
     path = tmp_path_factory.mktemp("small")
     run("mount", "-o", "loop", str(image), str(path))
-    return path
+    image.unlink()  # its room is free once it is mounted no more
+    yield path
+    run("umount", "--lazy", str(path))
 
 
 @pytest.fixture

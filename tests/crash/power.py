@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import tempfile
 from pathlib import Path
 
 from mounts import FileSystem, run
@@ -40,7 +41,7 @@ class Mains:
     def __init__(self, outer: FileSystem, way: str) -> None:
         self.kind, _, how = way.partition(", ")
         self._shut_down = how == "shut down"
-        where = outer.new_directory()
+        where = Path(tempfile.mkdtemp(dir=outer.path))  # it stays for many tests
         self._images = [where / "one.image", where / "other.image"]
         self.path = where / "inner"
         self.path.mkdir()
