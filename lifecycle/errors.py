@@ -416,9 +416,8 @@ class FlushFailed(StorageFailed):
         self.unnoted = error.unnoted
 
     def __reduce__(self) -> tuple[Any, ...]:
-        refused = OSError(self.errno, self.strerror)
-        error = FlushError(refused, self.image, own=self.own, unnoted=self.unnoted)
-        return type(self), (self.volume, self.event, error), self.__dict__
+        refused = self.errno, self.strerror, self.image, self.own, self.unnoted
+        return _flush_failed, (self.volume, self.event, *refused), self.__dict__
 
     def __str__(self) -> str:
         text = (
@@ -434,6 +433,14 @@ class FlushFailed(StorageFailed):
                 " it, mount the file system anew before all else, and look at what the image holds then."
             )
         return printable(text)
+
+
+def _flush_failed(
+    volume: str, event: str, code: int, said: str, image: str, own: bool, unnoted: str | None
+) -> FlushFailed:
+    """Return such an error anew, for whoever unpickles it."""
+    error = FlushError(OSError(code, said), image, own=own, unnoted=unnoted)
+    return FlushFailed(volume, event, error)
 
 
 class storage:  # noqa: N801 - it is used as a function
@@ -482,8 +489,8 @@ class PluginFailed(LifecycleError):
     """
 
     def __init__(self, plugin: str, problem: str) -> None:
-        self.plugin = plugin
-        self.problem = problem
+        self.plugin = printable(plugin)
+        self.problem = printable(problem)
         super().__init__(f"the plugin {plugin} {problem}.")
 
 
