@@ -18,6 +18,7 @@ from collections.abc import Generator, Sequence
 
 from lifecycle import doubt, files
 from lifecycle.doubt import Image
+from lifecycle.errors import Refused
 from lifecycle.files import Directory
 
 log = logging.getLogger("lifecycle.backend")
@@ -50,7 +51,7 @@ def take_all(several: Sequence[Steps], *, all_or_none: bool = False) -> list[Exc
 
     Args:
         several: the events.
-        all_or_none: whether one that fails before its first stop is raised in all others, so that none goes on.
+        all_or_none: whether one that is refused before its first stop is so in all others, so that none goes on.
 
     Returns:
         for each what it raised, or None. A failure of one does not stop the others; that of a flush meets those who
@@ -75,7 +76,8 @@ def take_all(several: Sequence[Steps], *, all_or_none: bool = False) -> list[Exc
                 except Exception as raised:  # noqa: BLE001 - told to the caller, who knows whose it is
                     failed[one] = raised
             going = list(waiting)
-            first = next(filter(None, failed), None) if all_or_none else None
+            objections = (one for one in failed if isinstance(one, Refused))
+            first = next(objections, None) if all_or_none else None
             all_or_none = False
             if first is not None:
                 errors = dict.fromkeys(going, first)

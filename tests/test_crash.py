@@ -111,6 +111,7 @@ CHANGING = re.compile(
     r"|f?ch(mod|own)|mk(nod|fifo)|sendfile|copy_file_range|posix_fallocate|setxattr|rmtree|copy\w*|move"
 )
 KNOWN = {
+    ("opening.py", "os.mkdir"),  # the same
     ("opening.py", "os.makedirs"),  # the pool's own directory, before there is a pool
     ("pool.py", "os.rmdir"),  # the same, where it could not become one
     ("known_pools.py", "os.makedirs"),  # the settings' directory

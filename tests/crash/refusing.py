@@ -28,8 +28,8 @@ FLUSHES = {"write out": WRITE_OUT, "ask": FLUSH, "fsync": FLUSH}
 
 
 def image_of(fd: int) -> Path | None:
-    """Return the path of an image that has a name; None for every other file."""
-    path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+    """Return the path of an image that has a name, its own even while that is taken away; None for every other file."""
+    path = Path(os.readlink(f"/proc/self/fd/{fd}").removesuffix("@withdrawn"))
     return path if path.name.endswith(".img") else None
 
 
