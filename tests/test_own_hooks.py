@@ -247,7 +247,7 @@ def test_the_document_tells_what_was_asked_and_why(
     assert asked("pre-revert", lambda: root.revert(0)) == {"to": 0}
     content = xfs.new_directory() / "content"
     content.write_bytes(b"content")
-    expected = {"name": str(content), "verify": False}
+    expected = {"name": str(content), "verify": False, "own": False}
     assert asked("pre-import", lambda: root.import_from(content)) == expected
 
     def stop() -> None:

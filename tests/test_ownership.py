@@ -88,8 +88,10 @@ def test_the_owner_that_is_set_can_use_the_working_image_and_nothing_else(
     if at == "the volume":
         volume.configure(owner=f"{SOMEONE}:{GROUP}")
     else:
-        config = pool.config._replace(owner=f"{SOMEONE}:{GROUP}")
-        pool.config = pool.backend.config = config
+        settings = Path(pool.path, "pool.toml")
+        settings.write_text(f'{settings.read_text()}owner = "{SOMEONE}:{GROUP}"\n')
+        pool = Pool.open(pool.path)
+        volume = pool[volume.id]
     if begin == "made ahead":
         volume.configure(precache="always")
         assert pool.backend.make_ahead(volume.id) == 1

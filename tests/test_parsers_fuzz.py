@@ -20,7 +20,7 @@ from lifecycle import (
     record,
     setting,
 )
-from lifecycle.config import PoolConfig, VolumeConfig
+from lifecycle.config import PoolConfig, UnknownUse, VolumeConfig
 from lifecycle.names import FileName, Kind
 from lifecycle.record import Note, Record
 from lifecycle.sizes import MAX_SIZE, SECTOR, parse_size
@@ -362,6 +362,8 @@ SETTINGS = {
     "hook_timeout": st.integers(1, 86400) | st.floats(0, 86400, exclude_min=True),
     "reserve": st.sampled_from(["", "5%", "12.5%", "512M", "10G"]),
     "prune_for_reserve": st.booleans(),
+    "owner": st.sampled_from(["", "qemu", "64055:kvm"]),
+    "unknown_use": st.sampled_from(UnknownUse),
     "revisions_to_keep": st.integers(0, 10),
 }
 ANY_KEY = st.sampled_from(["format", *SETTINGS]) | st.text(alphabet="abc", max_size=3)

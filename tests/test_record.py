@@ -73,6 +73,7 @@ _configs = st.builds(
     on_crash=st.sampled_from([None, CrashPolicy.RESUME, CrashPolicy.COMMIT]),
     snapshots=st.booleans(),
     ready=st.just(0),
+    owner=st.sampled_from([None, "qemu", "64055:kvm"]),
 )
 
 

@@ -23,7 +23,6 @@ from lifecycle import (
     adopting,
     events,
     foreign_tree,
-    holders,
     loop_pool,
     names,
     opening,
@@ -32,6 +31,7 @@ from lifecycle import (
 )
 from lifecycle.errors import LifecycleError, NotAPool, StorageFailed, Unsupported, Vetoed
 from lifecycle.files import Directory
+from lifecycle.forking import Lock
 
 pytest_plugins = ["command_line"]
 
@@ -258,6 +258,11 @@ def plain(mounted: Callable[[str], FileSystem]) -> Iterator[Path]:
         file.unlink()
 
 
+def _is_free(directory: int) -> bool:
+    with Lock(directory) as lock:
+        return lock.take(0)
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_no_one_mounts_an_embedded_pool_that_is_half_made(
     plain: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
@@ -267,7 +272,7 @@ def test_no_one_mounts_an_embedded_pool_that_is_half_made(
 
     def run_and_look(*command: str) -> None:
         with Directory.open(str(plain)) as directory:
-            locked.append(not holders.lock(directory, 0))
+            locked.append(not _is_free(directory.fd))
         if fails:
             raise Unsupported("mkfs.xfs failed: no")
         real(*command)
