@@ -456,7 +456,10 @@ def content_of(volume: Volume, number: int | None) -> bytes:
 
 
 def working_image(volume: Volume) -> bytes:
-    with open(volume.path, "rb") as image:
+    path = volume.path
+    if not os.path.exists(path):  # an event that took its name away was cut off
+        path = f"{path}@withdrawn"
+    with open(path, "rb") as image:
         return image.read()
 
 
