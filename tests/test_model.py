@@ -221,7 +221,7 @@ class Lives(RuleBasedStateMachine):
             return
 
         def write() -> None:
-            with open(self.volumes[name].path, "r+b") as image:
+            with open(path_now(self.volumes[name]), "r+b") as image:
                 image.seek(at)
                 image.write(mark)
 
@@ -456,11 +456,13 @@ def content_of(volume: Volume, number: int | None) -> bytes:
 
 
 def working_image(volume: Volume) -> bytes:
-    path = volume.path
-    if not os.path.exists(path):  # an event that took its name away was cut off
-        path = f"{path}@withdrawn"
-    with open(path, "rb") as image:
+    with open(path_now(volume), "rb") as image:
         return image.read()
+
+
+def path_now(volume: Volume) -> str:
+    """Return where the working image is: an event that took its name away may have been cut off."""
+    return volume.path if os.path.exists(volume.path) else f"{volume.path}@withdrawn"
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"] if FULL else ["xfs"])
