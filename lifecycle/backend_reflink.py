@@ -204,6 +204,11 @@ class ReflinkBackend(ReflinkCloning):
         """Write down what the images say, where the record says otherwise."""
         self._unsettle(volume_id)
         with self.opened(volume_id) as opened:
+            if not opened.findings and not opened.evidence.second_names:
+                return self._settled(volume_id, opened)
+            for file in opened.evidence.second_names:
+                opened.directory.remove(file)
+        with self.opened(volume_id) as opened:
             if not opened.findings:
                 return self._settled(volume_id, opened)
             log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))

@@ -16,7 +16,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
-from lifecycle import copying, names, tags
+from lifecycle import copying, names, seals, tags
 from lifecycle import record as records
 from lifecycle.errors import ForeignFile, InvalidConfig, NewerFormat, storage
 from lifecycle.files import Directory
@@ -139,6 +139,8 @@ class Evidence(NamedTuple):
         name: the volume's NAME.
         current, working: the images' status; None where there is none.
         withdrawn: those of the two, as kinds, whose names an event had taken away when it was cut off.
+        second_names: the names of those that have got their own back, and still bear the other one too.
+        rivals: other files that bear the name of an image whose own name was taken away.
         others: the files beside those and the record.
         revisions: those among them.
         namesake: the status of the file that bears, as a revision, the number and time of the current image: that same
@@ -149,13 +151,16 @@ class Evidence(NamedTuple):
         damage: what makes the volume unusable as it is.
         newer: whether a newer version wrote the record, which must then be left as it is.
         made_from: what the working image's tag says it was made from; None if it says nothing.
-        told_number: what the current image's tag says its number is; None if it says nothing, or there is a record.
+        told_number: what the current image's tag says its number is; None if it says nothing, or the image is the one
+            that the record speaks of.
     """
 
     name: str
     current: os.stat_result | None = None
     working: os.stat_result | None = None
     withdrawn: frozenset[str] = frozenset()
+    second_names: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
     others: Others = _NONE
     revisions: Revisions = Revisions("", _NONE)
     namesake: os.stat_result | None = None
@@ -307,13 +312,19 @@ def _evidence(
         damage, newer = f"its record {error.reason}", True
     except (InvalidConfig, ForeignFile) as error:
         damage = f"its record cannot be read: {error}"
-    images, withdrawn = {}, set()
+    images: dict[str, os.stat_result | None] = {}
+    withdrawn: set[str] = set()
+    second_names: list[str] = []
+    rivals: list[str] = []
     for kind, away in _WITHDRAWN.items():
         status, other = statuses[kind], statuses[away]
         if status is None and other is not None:
             status = other
             withdrawn.add(kind)
-        elif status is not None and other is not None and not os.path.samestat(status, other):
+        elif status is not None and other is not None and os.path.samestat(status, other):
+            second_names.append(name + away)
+        elif status is not None and other is not None:
+            rivals.append(name + away)
             damage = f"{name}{kind} and {name}{away} are two files, and only one can be the image"
         if status is not None and not stat.S_ISREG(status.st_mode):
             damage, status = f"{name}{kind} is not a regular file", None
@@ -327,6 +338,8 @@ def _evidence(
         current=current,
         working=working,
         withdrawn=frozenset(withdrawn),
+        second_names=tuple(second_names),
+        rivals=tuple(rivals),
         others=others,
         revisions=Revisions(name, others),
         namesake=namesake,
@@ -340,9 +353,19 @@ def _evidence(
         if working is None
         else tags.look_up_seal(directory, _file(name, Kind.WORKING, withdrawn), tags.MADE_FROM),
         told_number=None
-        if current is None or record is not None
+        if current is None or is_recorded(current, record)
         else tags.look_up_seal(directory, _file(name, Kind.CURRENT, withdrawn), tags.NUMBER),
     )
+
+
+def is_recorded(current: os.stat_result | None, record: Record | None) -> bool:
+    """Tell by its seal alone whether the current image is the one that the record speaks of.
+
+    The empty image is not told so: it bears the same seal in every size.
+    """
+    if current is None or record is None or not record.current or record.at is None:
+        return False
+    return current.st_mtime_ns == seals.seal(record.current, record.second)
 
 
 def _file(name: str, kind: str, withdrawn: Collection[str]) -> str:

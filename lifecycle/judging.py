@@ -32,7 +32,7 @@ from lifecycle import names, seals
 from lifecycle.backend import View
 from lifecycle.config import CrashPolicy
 from lifecycle.doubt import is_marked
-from lifecycle.evidence import Evidence
+from lifecycle.evidence import Evidence, is_recorded
 from lifecycle.names import Kind
 from lifecycle.record import CRASH, Record
 from lifecycle.seals import Origin
@@ -187,7 +187,7 @@ def _found_without_record(evidence: Evidence) -> Record:
     current = known.number if known else max(highest + 1, _told_number(evidence, highest))
     return Record(
         current=current,
-        at=known.at if known else _made_at(evidence.current),
+        at=known.at if known else _made_at(evidence),
         next=max(current, highest) + 1,
         rest=State.REVERTED if known else State.COMMITTED,
         sealed=max(current, highest) + 1,
@@ -212,15 +212,23 @@ def _stamp(status: os.stat_result | None, number: int) -> int | None:
     return seals.bearable(seals.second_in(status))
 
 
-def _made_at(status: os.stat_result | None) -> datetime | None:
-    """Return when an image that no one told us of was made: as its seal says, or when it was last written."""
-    return None if status is None else names.bearable(seals.second_in(status))
+def _made_at(evidence: Evidence) -> datetime | None:
+    """Return when a current image that no record speaks of was made.
+
+    As its tag says, if that is of its seal; as its seal says, or when it was last written.
+    """
+    if evidence.current is None:
+        return None
+    second, told = seals.second_in(evidence.current), evidence.told_number
+    if told is not None and told.made is not None and told.second == second:
+        second = told.made
+    return names.bearable(second)
 
 
 def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...]]:
     """Return the record as the images say it should be, and what was found."""
     findings = []
-    if _is_as_recorded(evidence, record):
+    if is_recorded(evidence.current, record):
         return record, ()
     known = evidence.current_on_file()
     highest = max(evidence.revisions, default=0)
@@ -240,7 +248,7 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
         findings.append(_why_new(evidence, record, number))
         record = record._replace(
             current=number,
-            at=_made_at(evidence.current),
+            at=_made_at(evidence),
             next=max(record.next, number + 1),
             rest=State.COMMITTED,
             stamp=_stamp(evidence.current, number),
@@ -250,18 +258,6 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
         config = record.config._replace(size=evidence.current_size)
         record = record._replace(config=config)
     return record, tuple(findings)
-
-
-def _is_as_recorded(evidence: Evidence, record: Record) -> bool:
-    """Tell by its seal alone whether the current image is the one that the record speaks of.
-
-    Then nothing came between the two, and the revisions need not be looked at. The empty image bears the same seal in
-    every size.
-    """
-    if not record.current or not bears_seal(evidence.current, record):
-        return False
-    # while it runs, the working image goes by the number that it was made from
-    return evidence.working is not None or not is_copied(evidence)
 
 
 def bears_seal(image: os.stat_result | None, record: Record) -> bool:
@@ -423,6 +419,7 @@ def _listed(evidence: Evidence, record: Record) -> tuple[int, ...]:
 def leftover_files(evidence: Evidence) -> Iterable[str]:
     """Return the names of what a crash left and no one needs."""
     yield from evidence.leftovers
+    yield from evidence.second_names
     if evidence.importing:
         yield evidence.file(Kind.IMPORT)
     record = evidence.record

@@ -20,7 +20,7 @@ log = logging.getLogger("lifecycle.tags")
 MADE_FROM = "made_from"
 """Which image a working image was made from: `NUMBER SECOND`, as its seal says."""
 NUMBER = "number"
-"""Which number an image was sealed with: `NUMBER SECOND`."""
+"""Which number an image was sealed with, and when it was made: `NUMBER SECOND MADE`."""
 OF_THE_IMAGE = frozenset({MADE_FROM, NUMBER})
 """What stays with the image as long as it is there."""
 
@@ -37,10 +37,12 @@ class SealTold(NamedTuple):
     Attributes:
         number: the number.
         second: the second since 1970.
+        made: the second in which the image was made, which can be somewhat before; None if it is not told.
     """
 
     number: int
     second: int
+    made: int | None = None
 
 
 def read(fd: int) -> dict[str, str]:
@@ -89,14 +91,18 @@ def look_up(directory: Directory, file: str, key: str) -> str | None:
 
 def look_up_seal(directory: Directory, file: str, key: str) -> SealTold | None:
     """Return what `MADE_FROM` or `NUMBER` says of an image; None if it says nothing."""
-    match = re.fullmatch("([0-9]{1,9}) ([0-9]{1,19})", look_up(directory, file, key) or "")
-    return None if match is None else SealTold(int(match[1]), int(match[2]))
+    match = re.fullmatch(
+        "([0-9]{1,9}) ([0-9]{1,19})( [0-9]{1,19})?", look_up(directory, file, key) or ""
+    )
+    if match is None:
+        return None
+    return SealTold(int(match[1]), int(match[2]), None if match[3] is None else int(match[3]))
 
 
-def put_seal(fd: int, key: str, number: int, second: int) -> None:
+def put_seal(fd: int, key: str, told: SealTold) -> None:
     """Put `MADE_FROM` or `NUMBER` to an image, unless the disk has no room for it: all goes on without."""
     try:
-        put(fd, key, f"{number} {second}")
+        put(fd, key, " ".join(str(one) for one in told if one is not None))
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise

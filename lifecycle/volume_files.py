@@ -45,6 +45,7 @@ from lifecycle.record import CRASH, Note, Record
 from lifecycle.seals import Origin
 from lifecycle.sizes import SECTOR
 from lifecycle.states import Event, State
+from lifecycle.tags import SealTold
 from lifecycle.volume_images import VolumeImages
 
 log = logging.getLogger("lifecycle.backend")
@@ -95,7 +96,8 @@ class VolumeFiles(VolumeImages):
         """Seal an image that was made then with its number; return the second it is sealed with."""
         second = self._next_second(at)
         files.set_time(fd, seals.seal(number, second))
-        tags.put_seal(fd, tags.NUMBER, number, second)
+        told = SealTold(number, second, max(seals.second_of(at), 0))
+        tags.put_seal(fd, tags.NUMBER, told)
         return second
 
     def _next_second(self, at: datetime) -> int:
@@ -344,6 +346,9 @@ class VolumeFiles(VolumeImages):
         if self.evidence.changed_beside:
             self._put_aside(self.name + Kind.COW, change)
             self.directory.remove(self.name + Kind.COW)
+        for file in self.evidence.rivals:
+            self._put_aside(file, change)
+            self.directory.remove(file)
         return None if image is None or is_shared else self._rescue_working(change)
 
     def _rescue_working(self, change: Change) -> tuple[int, str]:
@@ -479,7 +484,7 @@ def seal_unwritten(fd: int, origin: Origin) -> None:
     """Seal a working image that has all its content and its size: it is unwritten as long as the time stands."""
     status = os.fstat(fd)
     files.set_time(fd, seals.unwritten(status.st_ino, status.st_size, origin))
-    tags.put_seal(fd, tags.MADE_FROM, origin.number, origin.second)
+    tags.put_seal(fd, tags.MADE_FROM, SealTold(origin.number, origin.second))
 
 
 def truncate(fd: int, size: int) -> None:

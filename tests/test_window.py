@@ -230,3 +230,23 @@ def test_another_file_that_takes_the_name_meanwhile_is_not_replaced(pool: Pool) 
     assert Path(f"{volume.path}@withdrawn").read_bytes() == disk(b"second")
     assert volume.state is State.DAMAGED
     assert "are two files, and only one can be the image" in str(volume.look().damage)
+    volume.revert()
+    assert volume.state is State.REVERTED
+    (kept,) = [one.number for one in volume.revisions if one.cause == "crash"]
+    (aside,) = Path(volume.path).parent.glob("*@withdrawn.damaged@*")
+    assert {seen(volume, kept), aside.read_bytes()} == {disk(b"put there"), disk(b"second")}
+
+
+def test_an_image_that_was_about_to_lose_its_other_name_is_as_any_other(pool: Pool) -> None:
+    """A stop that gave the name back was cut off before it took the other one away."""
+    volume = pool.create_volume("ci-42/root", SIZE)
+    for act in (Volume.stop, discard, Volume.start):
+        written(volume)
+        os.link(volume.path, f"{volume.path}@withdrawn")
+        assert volume.state is State.DIRTY
+        assert [one.path for one in pool.verify()] == ["ci-42/root-dirty.img@withdrawn"]
+        act(volume)
+        assert not os.path.exists(f"{volume.path}@withdrawn")
+        assert list(pool.verify()) == []
+        if volume.look().running:
+            volume.stop()
