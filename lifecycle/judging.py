@@ -256,7 +256,7 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
     elif _has_grown_empty(evidence, record):
         findings.append(f"{_CUT_OFF}a resize of the empty image had happened")
         config = record.config._replace(size=evidence.current_size)
-        record = record._replace(config=config)
+        record = record._replace(config=config, stamp=_stamp(evidence.current, 0))
     return record, tuple(findings)
 
 

@@ -211,7 +211,7 @@ class VolumeFiles(VolumeImages):
         Raises:
             InUse: someone has it open, who would see what the VM writes.
         """
-        current = self.evidence.current
+        current = self.directory.stat(self.current)  # now, that what a crash left is cleared
         if current is None or current.st_nlink > 1:
             return False
         fd = self.open_current()
