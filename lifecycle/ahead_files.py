@@ -13,7 +13,9 @@ import os
 import stat
 
 from lifecycle import seals
+from lifecycle.errors import ForeignFile, blames_file
 from lifecycle.files import Directory, set_mode, temporary_name
+from lifecycle.listed_files import status_of
 from lifecycle.names import Kind
 from lifecycle.seals import Origin
 from lifecycle.volume_images import VolumeImages
@@ -36,9 +38,9 @@ def is_fresh(status: os.stat_result, origin: Origin, size: int) -> bool:
 
 def fresh_precache(opened: VolumeImages) -> os.stat_result | None:
     """Return the status of the volume's next working image; None if there is none that is fresh."""
-    status = opened.directory.stat(opened.name + Kind.PRECACHE)
+    status = status_of(opened.directory, opened.name + Kind.PRECACHE)
     size, origin = opened.evidence.current_size, opened.origin
-    if status is None or size is None or origin is None:
+    if not isinstance(status, os.stat_result) or size is None or origin is None:
         return None
     return status if is_fresh(status, origin, size) else None
 
@@ -61,9 +63,40 @@ def take_precache(opened: VolumeImages, mode: int) -> bool:
 
 def fresh_ready(directory: Directory, name: str, origin: Origin, size: int) -> list[str]:
     """Return the files in a `.ready` that wait for disposables of this volume, and are fresh."""
-    found = [entry.name for entry in directory.entries() if _is_of(entry.name, name)]
-    statuses = ((file, directory.stat(file)) for file in found)
-    return [file for file, status in statuses if status and is_fresh(status, origin, size)]
+    found = [entry for entry in _listed(directory) if _is_of(entry, name)]
+    statuses = ((file, status_of(directory, file)) for file in found)
+    return [
+        file
+        for file, status in statuses
+        if isinstance(status, os.stat_result) and is_fresh(status, origin, size)
+    ]
+
+
+def open_ready(directory: Directory) -> Directory | None:
+    """Open the `.ready` in a VM's directory; None if there is none. One that cannot be opened is passed over.
+
+    What is made ahead can be done without, so it never keeps a VM from starting, or a stop from being kept.
+    """
+    try:
+        return directory.child(READY)
+    except FileNotFoundError:
+        return None
+    except (ForeignFile, OSError) as error:
+        if isinstance(error, OSError) and not blames_file(error):
+            raise
+        log.warning("images made ahead are passed over: %s", error)
+        return None
+
+
+def _listed(directory: Directory) -> list[str]:
+    """Return the names in a `.ready`; none, if it cannot be listed."""
+    try:
+        return [entry.name for entry in directory.entries()]
+    except OSError as error:
+        if not blames_file(error):
+            raise
+        log.warning("images made ahead are passed over: %s", error)
+        return []
 
 
 def claim_ready(
@@ -87,9 +120,8 @@ def claim_ready(
     Returns:
         the temporary name; None if none waits, or none can be moved from there to here.
     """
-    try:
-        waiting = there.child(READY)
-    except FileNotFoundError:
+    waiting = open_ready(there)
+    if waiting is None:
         return None
     with waiting:
         for file in fresh_ready(waiting, name, origin, size):
@@ -136,12 +168,11 @@ def drop_precache(opened: VolumeImages) -> None:
 
 def drop_ready(opened: VolumeImages, *, keep: int = 0) -> None:
     """Remove what waits for disposables, but for so many."""
-    try:
-        waiting = opened.directory.child(READY)
-    except FileNotFoundError:
+    waiting = open_ready(opened.directory)
+    if waiting is None:
         return
     with waiting:
-        files = sorted(entry.name for entry in waiting.entries() if _is_of(entry.name, opened.name))
+        files = sorted(entry for entry in _listed(waiting) if _is_of(entry, opened.name))
         for file in files[keep:]:
             waiting.remove(file)
     if not keep:

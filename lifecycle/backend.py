@@ -150,6 +150,7 @@ class Surveyed(NamedTuple):
         id: the volume's id.
         view: the volume.
         usage: bytes that its images take, as `Backend.usage` counts them.
+        is_volume: whether it is one; else it is a directory that cannot be listed, by the name of its VM, and damaged.
         image: device and inode of what a VM would hold open: the working image, or the current one at rest; None if
             there is none.
     """
@@ -158,6 +159,7 @@ class Surveyed(NamedTuple):
     view: View
     usage: int
     image: tuple[int, int] | None
+    is_volume: bool = True
 
 
 class Capacity(NamedTuple):
@@ -216,16 +218,23 @@ class Backend(Protocol):
         """Return its revisions, oldest first, without 0; with `current`, the current image among them."""
 
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
-        """Yield the ids of all volumes, or of one VM's, in order."""
+        """Yield the ids of all volumes, or of one VM's, in order.
+
+        Raises:
+            StorageFailed: a directory could not be listed; all others have been gone through by then.
+        """
 
     def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
-        """Yield what a list shows of all volumes, or of one VM's, in order: each directory is read once."""
+        """Yield what a list shows of all volumes, or of one VM's, in order: each directory is read once.
+
+        A directory that cannot be listed is shown as damaged, in the place of its volumes.
+        """
 
     def restless(self) -> Iterator[str]:
         """Yield the names of the VMs in which `recover` may have something to do; each directory is read once."""
 
     def vms(self) -> Iterator[str]:
-        """Yield the names of the VMs, those with nothing but leftovers too, in order."""
+        """Yield the names of the VMs in order, also of those with nothing but leftovers and those not to be listed."""
 
     def path(self, volume_id: str) -> str:
         """Return the path of the working image, there or not: what a VM opens."""

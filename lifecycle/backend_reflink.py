@@ -177,8 +177,10 @@ class ReflinkBackend(ReflinkCloning):
 
         Raises:
             Refused: this thread does not have its lock.
+            OSError: they must be looked at once more for that, and now not all of them can be read.
         """
-        if self._locked(volume_id) is None:
+        locked = self._locked(volume_id)
+        if locked is None:
             raise Refused(
                 volume_id,
                 "not locked",
@@ -186,8 +188,11 @@ class ReflinkBackend(ReflinkCloning):
                 "only who has its VM's lock may; a process that was forked in the middle of an event"
                 " has not, and the event goes on in the one that began it",
             )
+        is_new = volume_id not in locked.settled
         with self.opened(volume_id) as opened:
             self._unsettle(volume_id)
+            if is_new and opened.evidence.unreadable is not None:
+                raise opened.evidence.unreadable  # no step may go by less than what it was planned by
             yield opened
 
     def _locked(self, volume_id: str) -> _LockedVM | None:
@@ -229,6 +234,8 @@ class ReflinkBackend(ReflinkCloning):
         with self.directory(vm) as directory:
             for name in listing.names_in(directory.entries()):
                 with self.opened(f"{vm}/{name}") as opened:
+                    if opened.view.state is State.DAMAGED:
+                        continue  # on the way back from that, all of it may be of worth
                     opened.clear()
                     if opened.view.state is State.ABSENT:
                         ahead_files.drop(opened)

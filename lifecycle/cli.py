@@ -119,7 +119,7 @@ def complete(context: click.Context, _parameter: click.Parameter, incomplete: st
     before = f"{name}:" if of_another else ""
     with suppress(LifecycleError, OSError):
         pool = session.located(f"{name}:x")[0] if of_another else session.pool
-        for volume in pool.volumes():
+        for volume in pool:  # as far as they can be listed
             found |= {before + volume.id, before + volume.vm}
     return sorted(one for one in found if one.startswith(incomplete))
 

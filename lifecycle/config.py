@@ -18,6 +18,10 @@ from lifecycle.errors import InvalidConfig, InvalidPolicy, InvalidSize, NewerFor
 from lifecycle.sizes import parse_size
 
 POOL_FILE = "pool.toml"
+EMBEDDED = "pool.xfs"
+"""The file of a pool that is embedded in one; it shows where that is not mounted."""
+POOL_SIGNS = (POOL_FILE, EMBEDDED)
+"""What makes a directory a pool's: one of these names is there, whatever it holds and whether it can be read or not."""
 POOL_FORMAT = 1
 DEFAULT_DRIVER = "reflink"
 DEFAULT_KEEP = "last 5"

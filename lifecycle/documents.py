@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import LifecycleError, StorageFailed
 from lifecycle.names import format_time
 
 if TYPE_CHECKING:
-    from lifecycle.backend import Finding, View
+    from lifecycle.backend import Finding, Surveyed, View
     from lifecycle.change import Revision
     from lifecycle.errors import Holder
     from lifecycle.policies import Plan
@@ -22,7 +22,11 @@ Document = dict[str, Any]
 
 def of_volume(volume: Volume, *, revisions: bool = True) -> Document:
     """Return what `show` prints; `list` leaves the revisions out."""
-    document = _of_view(volume, volume.look(), volume.usage, volume.in_use_by)
+    try:
+        in_use_by: Sequence[Holder] | None = volume.in_use_by
+    except StorageFailed:
+        in_use_by = None  # what cannot be opened cannot be asked for
+    document = _of_view(volume, volume.look(), volume.usage, in_use_by)
     if revisions:
         document["revisions"] = [of_revision(one) for one in volume.revisions]
     return document
@@ -36,6 +40,9 @@ def of_survey(pool: Pool, vm: str | None = None) -> Iterator[Document]:
 
     using = holders.everyone()
     for one in pool.backend.survey(vm):
+        if not one.is_volume:
+            yield _of_directory(one)
+            continue
         users = using.get(one.image, []) if one.image is not None else []
         volume = Volume(pool, one.id)
         if not one.view.running:
@@ -45,7 +52,21 @@ def of_survey(pool: Pool, vm: str | None = None) -> Iterator[Document]:
         yield _of_view(volume, one.view, one.usage, users)
 
 
-def _of_view(volume: Volume, view: View, usage: int, in_use_by: Sequence[Holder]) -> Document:
+def _of_directory(surveyed: Surveyed) -> Document:
+    """Return what `list` prints of a VM whose volumes cannot be listed: as one that is damaged, without a name."""
+    known: Document = {
+        "id": surveyed.id,
+        "vm": surveyed.id,
+        "state": surveyed.view.state,
+        "allowed": [],
+        "damage": surveyed.view.damage,
+    }
+    return dict.fromkeys(_OF_A_VOLUME) | known
+
+
+def _of_view(
+    volume: Volume, view: View, usage: int, in_use_by: Sequence[Holder] | None
+) -> Document:
     document: Document = {
         "id": volume.id,
         "vm": volume.vm,
@@ -62,8 +83,8 @@ def _of_view(volume: Volume, view: View, usage: int, in_use_by: Sequence[Holder]
         "path": volume.path,
         "current": view.current,
         "outdated": volume.outdated_in(view),
-        "left_over": view.running and not in_use_by,
-        "in_use_by": [one._asdict() for one in in_use_by],
+        "left_over": None if in_use_by is None else view.running and not in_use_by,
+        "in_use_by": None if in_use_by is None else [one._asdict() for one in in_use_by],
         "keep": view.config.keep or volume.pool.config.keep,
         "on_crash": view.on_crash,
         "precache": view.config.precache or volume.pool.config.precache,
@@ -73,6 +94,33 @@ def _of_view(volume: Volume, view: View, usage: int, in_use_by: Sequence[Holder]
     if view.damage is not None:
         document["damage"] = view.damage
     return document
+
+
+_OF_A_VOLUME = (
+    "id",
+    "vm",
+    "name",
+    "state",
+    "kind",
+    "size",
+    "usage",
+    "rw",
+    "source",
+    "save_on_stop",
+    "snap_on_start",
+    "snapshots",
+    "path",
+    "current",
+    "outdated",
+    "left_over",
+    "in_use_by",
+    "keep",
+    "on_crash",
+    "precache",
+    "ready",
+    "allowed",
+)
+"""The keys of a volume's document, in order."""
 
 
 def of_revision(revision: Revision) -> Document:
@@ -106,10 +154,18 @@ def _of_pool(pool: Pool, name: str, included_in: str | None) -> Document:
         "size": capacity.size,
         "usage": capacity.usage,
         "reflinks": capacity.reflinks,
-        "volumes": sum(1 for _volume in pool),
+        "volumes": _count(pool),
         "keep": pool.config.keep,
         "included_in": included_in,
     }
+
+
+def _count(pool: Pool) -> int | None:
+    """Return how many volumes the pool has; None if a directory cannot be listed."""
+    try:
+        return sum(1 for _volume in pool)
+    except StorageFailed:
+        return None
 
 
 _UNKNOWN = ("driver", "size", "usage", "reflinks", "volumes", "keep", "included_in")

@@ -6,6 +6,8 @@ state, and what to do instead: it is meant to be shown to a person as it is.
 
 from __future__ import annotations
 
+import errno
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -305,6 +307,26 @@ class NoSuchVolume(LifecycleError, KeyError):
         )
 
 
+class InAnotherPool(NoSuchVolume):
+    """A volume or VM whose directory lies in a pool within this one, which alone may touch it.
+
+    Attributes:
+        volume: the id, as it would be in this pool.
+        pool: this pool's path.
+        inner: the path of the pool that it lies in.
+    """
+
+    def __init__(self, volume: str, pool: str, inner: str) -> None:
+        super().__init__(volume, pool)
+        self.inner = inner
+
+    def __str__(self) -> str:
+        return (
+            f"{self.volume}: that lies in another pool, {self.inner}, and is none of {self.pool};"
+            f" say `--pool {shlex.quote(self.inner)}`, and the name in that pool."
+        )
+
+
 class NoSuchPool(LifecycleError, LookupError):
     """This machine knows no pool by that name.
 
@@ -441,6 +463,14 @@ def _flush_failed(
     """Return such an error anew, for whoever unpickles it."""
     error = FlushError(OSError(code, said), image, own=own, unnoted=unnoted)
     return FlushFailed(volume, event, error)
+
+
+def blames_file(error: OSError) -> bool:
+    """Tell whether an error speaks of the file that was asked for, and not of this process, which lacks something."""
+    return error.errno not in _OF_THIS_PROCESS
+
+
+_OF_THIS_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
 
 
 class storage:  # noqa: N801 - it is used as a function

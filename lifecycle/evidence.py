@@ -8,128 +8,32 @@ they are listed only when they are asked for. Without it all is read in one go.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 from lifecycle import copying, names, seals, tags
 from lifecycle import record as records
-from lifecycle.errors import ForeignFile, InvalidConfig, NewerFormat, storage
+from lifecycle.errors import ForeignFile, InvalidConfig, NewerFormat, blames_file, storage
 from lifecycle.files import Directory
+from lifecycle.listed_files import (
+    NOTHING,
+    Listed,
+    Others,
+    RevisionFile,
+    Revisions,
+    Status,
+    status_of,
+    status_of_entry,
+)
 from lifecycle.names import Kind
 from lifecycle.record import Record
 from lifecycle.tags import SealTold
 
 ATTEMPTS = 100
 """How often to read again when a transition went on meanwhile. Each takes microseconds, a transition longer."""
-
-
-class Listed:
-    """The files of one volume as a directory lists them.
-
-    Attributes:
-        entries: those that are told by their endings, by kind.
-        revisions: the revisions'.
-        leftovers: the names of temporary files of no worth.
-    """
-
-    __slots__ = ("entries", "leftovers", "revisions")
-
-    def __init__(self) -> None:
-        self.entries: dict[str, os.DirEntry[str]] = {}
-        self.revisions: list[os.DirEntry[str]] = []
-        self.leftovers: list[str] = []
-
-    def add(self, entry: os.DirEntry[str], kind: str) -> None:
-        """Add a file of that kind."""
-        if kind == Kind.REVISION:
-            self.revisions.append(entry)
-        elif kind == Kind.LEFTOVER:
-            self.leftovers.append(entry.name)
-        else:
-            self.entries[kind] = entry
-
-
-class Others:
-    """The files of one volume beside its record, its current and its working image."""
-
-    def __init__(self, list_them: Callable[[], Listed]) -> None:
-        self._list_them = list_them
-
-    @functools.cached_property
-    def listed(self) -> Listed:
-        """What the directory lists, or listed when this was first asked for."""
-        return self._list_them()
-
-
-_NONE = Others(Listed)
-
-
-class RevisionFile(NamedTuple):
-    """A revision as the directory lists it."""
-
-    file: str
-    number: int
-    at: datetime
-    inode: int
-
-
-class Revisions(Mapping[int, RevisionFile]):
-    """The revisions on file by number, 0 too: read from the directory's entries when they are first asked for.
-
-    Attributes:
-        doubles: further files that claim to be a revision of the same number; of two the later counts.
-    """
-
-    def __init__(self, name: str, others: Others) -> None:
-        self._name = name
-        self._others = others
-
-    @functools.cached_property
-    def _found(self) -> tuple[dict[int, os.DirEntry[str]], tuple[str, ...]]:
-        found: dict[int, os.DirEntry[str]] = {}
-        doubles = []
-        start = len(self._name)
-        for entry in self._others.listed.revisions:
-            number = names.revision_number(entry.name, start)
-            if number is None or not entry.is_file(follow_symlinks=False):
-                continue
-            other = found.setdefault(number, entry)
-            if other is not entry:
-                # their names differ in the time only, and times are ordered as texts
-                older, newer = sorted((other, entry), key=lambda two: two.name)
-                found[number] = newer
-                doubles.append(older.name)
-        return found, tuple(doubles)
-
-    @property
-    def doubles(self) -> tuple[str, ...]:
-        """Further files that claim a number which another one has."""
-        return self._found[1]
-
-    def statuses(self) -> Iterator[os.stat_result]:
-        """Yield the status of each file."""
-        for entry in self._others.listed.revisions:
-            if names.revision_number(entry.name, len(self._name)) is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    yield entry.stat(follow_symlinks=False)
-
-    def __getitem__(self, number: int) -> RevisionFile:
-        entry = self._found[0][number]
-        at = names.revision_time(entry.name)
-        if at is None:
-            raise ValueError(f"{entry.name} is no revision's")  # never, since its number was read
-        return RevisionFile(entry.name, number, at, entry.inode())
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._found[0])
-
-    def __len__(self) -> int:
-        return len(self._found[0])
 
 
 class Evidence(NamedTuple):
@@ -149,6 +53,8 @@ class Evidence(NamedTuple):
         record: the record; None if there is none or it cannot be read.
         statuses: those of the record, the current and the working image and `-cow.img`, as they were found.
         damage: what makes the volume unusable as it is.
+        unreadable: what the file system said of what could not be read, which is damage too. It may be whole all the
+            same, so nothing may be thrown away for that.
         newer: whether a newer version wrote the record, which must then be left as it is.
         made_from: what the working image's tag says it was made from; None if it says nothing.
         told_number: what the current image's tag says its number is; None if it says nothing, or the image is the one
@@ -161,14 +67,15 @@ class Evidence(NamedTuple):
     withdrawn: frozenset[str] = frozenset()
     second_names: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
-    others: Others = _NONE
-    revisions: Revisions = Revisions("", _NONE)
+    others: Others = NOTHING
+    revisions: Revisions = Revisions("", NOTHING)
     namesake: os.stat_result | None = None
     changed_beside: bool = False
     record: Record | None = None
     damage: str | None = None
+    unreadable: OSError | None = None
     newer: bool = False
-    statuses: Mapping[str, os.stat_result | None] = MappingProxyType({})
+    statuses: Mapping[str, Status] = MappingProxyType({})
     made_from: SealTold | None = None
     told_number: SealTold | None = None
 
@@ -227,7 +134,10 @@ def gather(directory: Directory, name: str) -> Evidence:
     """Read what there is of one volume, as of one moment: again, if a transition went on meanwhile."""
     for _attempt in range(ATTEMPTS):
         evidence = _gather(directory, name, Others(lambda: _list(directory, name)))
-        evidence.others.listed  # noqa: B018 - before it is asked whether one went on
+        try:
+            evidence.others.listed  # noqa: B018 - before it is asked whether one went on
+        except OSError as error:
+            evidence = _unlisted(evidence, error)
         if marks(directory, name) == evidence.marks:
             break
     return evidence
@@ -249,7 +159,7 @@ def gather_locked(directory: Directory, volume_id: str) -> Evidence:
 
 def marks(directory: Directory, name: str) -> tuple[object, ...]:
     """Return what no transition leaves as it was: the same before and after means that none went on."""
-    return tuple(_mark(directory.stat(name + kind)) for kind in _MARKED)
+    return tuple(_mark(status_of(directory, name + kind)) for kind in _MARKED)
 
 
 _MARKED = (Kind.RECORD, Kind.CURRENT, Kind.WORKING)
@@ -258,7 +168,9 @@ _WITHDRAWN = {Kind.CURRENT: Kind.WITHDRAWN_CURRENT, Kind.WORKING: Kind.WITHDRAWN
 _LOOKED_AT = (*_MARKED, *_WITHDRAWN.values(), Kind.COW)
 
 
-def _mark(status: os.stat_result | None) -> object:
+def _mark(status: Status) -> object:
+    if isinstance(status, OSError):
+        return status.errno
     return status and (status.st_ino, status.st_ctime_ns, status.st_nlink)
 
 
@@ -276,38 +188,45 @@ def gather_all(directory: Directory, entries: Iterable[os.DirEntry[str]]) -> lis
 
 
 def _of_listed(directory: Directory, name: str, listed: Listed) -> Evidence:
-    statuses = {kind: _status(listed.entries.get(kind)) for kind in _LOOKED_AT}
+    statuses = {kind: status_of_entry(listed.entries.get(kind)) for kind in _LOOKED_AT}
     evidence = _evidence(directory, name, statuses, Others(lambda: listed))
     is_as_listed = all(
-        _mark(directory.stat(name + kind)) == _mark(statuses[kind])
+        _mark(status_of(directory, name + kind)) == _mark(statuses[kind])
         for kind in _MARKED
         if kind in listed.entries
     )
     return evidence if is_as_listed else gather(directory, name)
 
 
-def _status(entry: os.DirEntry[str] | None) -> os.stat_result | None:
-    try:
-        return None if entry is None else entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-
-
 def _gather(directory: Directory, name: str, others: Others) -> Evidence:
-    statuses = {kind: directory.stat(name + kind) for kind in _LOOKED_AT}
+    statuses = {kind: status_of(directory, name + kind) for kind in _LOOKED_AT}
     return _evidence(directory, name, statuses, others)
+
+
+def _unlisted(evidence: Evidence, error: OSError) -> Evidence:
+    """Return what there is without the files that are told by a listing, since the directory cannot be listed."""
+    if not blames_file(error):
+        raise error
+    return evidence._replace(
+        others=NOTHING,
+        revisions=Revisions(evidence.name, NOTHING),
+        damage=evidence.damage or f"its directory cannot be listed: {error.strerror}",
+        unreadable=evidence.unreadable or error,
+    )
 
 
 def _evidence(
     directory: Directory,
     name: str,
-    statuses: Mapping[str, os.stat_result | None],
+    statuses: Mapping[str, Status],
     others: Others,
 ) -> Evidence:
     """Read the record, and put all of it together."""
+    unread = {kind: one for kind, one in statuses.items() if isinstance(one, OSError)}
     damage, record, newer = None, None, False
     try:
-        record = _read_record(directory, name) if statuses[Kind.RECORD] else None
+        with _taken_down(unread, Kind.RECORD):
+            record = _read_record(directory, name) if statuses[Kind.RECORD] else None
     except NewerFormat as error:
         damage, newer = f"its record {error.reason}", True
     except (InvalidConfig, ForeignFile) as error:
@@ -319,42 +238,49 @@ def _evidence(
     for kind, away in _WITHDRAWN.items():
         status, other = statuses[kind], statuses[away]
         if status is None and other is not None:
-            status = other
+            status, other = other, None
             withdrawn.add(kind)
-        elif status is not None and other is not None and os.path.samestat(status, other):
+        if isinstance(status, OSError) or isinstance(other, OSError):
+            images[kind] = None  # it counts as what could not be read
+            continue
+        if status is not None and other is not None and os.path.samestat(status, other):
             second_names.append(name + away)
-        elif status is not None and other is not None:
+        elif other is not None:
             rivals.append(name + away)
             damage = f"{name}{kind} and {name}{away} are two files, and only one can be the image"
         if status is not None and not stat.S_ISREG(status.st_mode):
             damage, status = f"{name}{kind} is not a regular file", None
         images[kind] = status
-    current, working = images[Kind.CURRENT], images[Kind.WORKING]
-    namesake = None
-    if record is not None and record.current is not None and record.at is not None:
-        namesake = directory.stat(names.revision_file(name, record.current, record.at))
+    changed_beside = _is_changed_beside(directory, name, statuses, unread)
+    made_from, told_number = None, None
+    with _taken_down(unread, Kind.WORKING):
+        if images[Kind.WORKING] is not None:
+            file = _file(name, Kind.WORKING, withdrawn)
+            made_from = tags.look_up_seal(directory, file, tags.MADE_FROM)
+    with _taken_down(unread, Kind.CURRENT):
+        if images[Kind.CURRENT] is not None and not is_recorded(images[Kind.CURRENT], record):
+            file = _file(name, Kind.CURRENT, withdrawn)
+            told_number = tags.look_up_seal(directory, file, tags.NUMBER)
+    for kind, why in unread.items():
+        damage = damage or f"{name}{kind} cannot be read: {why.strerror}"
     return Evidence(
         name=name,
-        current=current,
-        working=working,
+        current=images[Kind.CURRENT],
+        working=images[Kind.WORKING],
         withdrawn=frozenset(withdrawn),
         second_names=tuple(second_names),
         rivals=tuple(rivals),
         others=others,
         revisions=Revisions(name, others),
-        namesake=namesake,
-        changed_beside=statuses[Kind.COW] is not None
-        and copying.holds_data(directory, name + Kind.COW),
+        namesake=_namesake(directory, name, record),
+        changed_beside=changed_beside,
         record=record,
         damage=damage,
+        unreadable=next(iter(unread.values()), None),
         newer=newer,
         statuses=statuses,
-        made_from=None
-        if working is None
-        else tags.look_up_seal(directory, _file(name, Kind.WORKING, withdrawn), tags.MADE_FROM),
-        told_number=None
-        if current is None or is_recorded(current, record)
-        else tags.look_up_seal(directory, _file(name, Kind.CURRENT, withdrawn), tags.NUMBER),
+        made_from=made_from,
+        told_number=told_number,
     )
 
 
@@ -370,6 +296,35 @@ def is_recorded(current: os.stat_result | None, record: Record | None) -> bool:
 
 def _file(name: str, kind: str, withdrawn: Collection[str]) -> str:
     return name + (_WITHDRAWN[kind] if kind in withdrawn else kind)
+
+
+def _is_changed_beside(
+    directory: Directory, name: str, statuses: Mapping[str, Status], unread: dict[str, OSError]
+) -> bool:
+    """Tell whether a `-cow.img` holds what the image lacks, or may hold it."""
+    changed = statuses[Kind.COW] is not None
+    with _taken_down(unread, Kind.COW):
+        changed = changed and copying.holds_data(directory, name + Kind.COW)
+    return changed
+
+
+@contextlib.contextmanager
+def _taken_down(unread: dict[str, OSError], kind: str) -> Iterator[None]:
+    """Take down that the volume's file of that kind could not be read in the block."""
+    try:
+        yield
+    except OSError as error:
+        if not blames_file(error):
+            raise
+        unread[kind] = error
+
+
+def _namesake(directory: Directory, name: str, record: Record | None) -> os.stat_result | None:
+    """Return the status of the file that bears the number and time of what the record calls current."""
+    if record is None or record.current is None or record.at is None:
+        return None
+    found = status_of(directory, names.revision_file(name, record.current, record.at))
+    return found if isinstance(found, os.stat_result) else None
 
 
 def _list(directory: Directory, name: str) -> Listed:

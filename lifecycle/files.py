@@ -107,7 +107,7 @@ class Directory:
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENOTDIR}:
                 raise ForeignFile(self._at(part), "not a directory") from error
-            raise
+            raise self._named(error, part) from error
 
     def close(self) -> None:
         """Close it."""
@@ -123,14 +123,21 @@ class Directory:
     def _at(self, name: str) -> str:
         return f"{self.path}/{name}"
 
+    def _named(self, error: OSError, name: str) -> OSError:
+        """Return the system's error with the whole name of the file in it."""
+        return OSError(error.errno, error.strerror, self._at(name))
+
     # ------------------------------------------------------------ looking
 
     def entries(self) -> list[os.DirEntry[str]]:
         """Return what is in the directory, in no order."""
         # btrfs lists what was there when the directory was opened or last rewound
-        os.lseek(self.fd, 0, os.SEEK_SET)
-        with os.scandir(self.fd) as found:
-            return list(found)
+        try:
+            os.lseek(self.fd, 0, os.SEEK_SET)
+            with os.scandir(self.fd) as found:
+                return list(found)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.path) from error
 
     def stat(self, name: str) -> os.stat_result | None:
         """Return the file's status, of a symbolic link itself; None if there is no such name."""
@@ -177,6 +184,8 @@ class Directory:
         fd = self.open_file(name)
         try:
             return os.read(fd, min(os.fstat(fd).st_size, limit) + 1)
+        except OSError as error:
+            raise self._named(error, name) from error
         finally:
             os.close(fd)
 

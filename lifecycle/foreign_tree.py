@@ -32,7 +32,7 @@ from lifecycle.config import POOL_FILE, PoolConfig
 from lifecycle.errors import ForeignFile, InvalidName, NoReflinks, NotAPool, storage
 from lifecycle.evidence import Evidence, gather
 from lifecycle.files import Directory
-from lifecycle.listing import vms_below, volumes_in
+from lifecycle.listing import directories_below, volumes_in
 from lifecycle.names import Kind
 from lifecycle.pool import Pool
 from lifecycle.reflink_telling import ReflinkTelling
@@ -85,9 +85,11 @@ def find(path: str) -> Found:
     removable: list[str] = []
     with storage(path, "look"), Directory.open(path) as root:
         notes += _no_vms(root, "")
-        for vm, directory, _entries in vms_below(root):
-            if directory.stat(POOL_FILE) or directory.stat(loop_pool.IMAGE):
+        for vm, directory, _entries, problem, is_pool in directories_below(root):
+            if is_pool:
                 raise NotAPool(path, f"holds a pool of its own, {vm}; move that out of it first")
+            if problem is not None:
+                raise problem
             vms.add(vm)
             notes += _no_vms(directory, vm)
             for name in volumes_in(directory, directory.entries()):

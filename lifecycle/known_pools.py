@@ -61,17 +61,45 @@ def config_directory() -> str | None:
     return user_directories.below_home("XDG_CONFIG_HOME", ".config")
 
 
+class Unreadable(NamedTuple):
+    """A file of a known pool, or their directory, that cannot be read: which pools are meant is not known.
+
+    Attributes:
+        path: the file or directory.
+        error: why.
+    """
+
+    path: str
+    error: Exception
+
+
 def known() -> list[KnownPool]:
-    """Return the known pools by name. A file that cannot be understood is passed over, with a warning."""
-    where = config_directory()
-    if where is None:
-        return []
+    """Return the known pools by name. What cannot be read or understood is passed over, with a warning."""
+    pools, unreadable = read_all()
+    for one in unreadable:
+        log.warning("%s is passed over: %s", printable(one.path), printable(str(one.error)))
+    return pools
+
+
+def read_all() -> tuple[list[KnownPool], list[Unreadable]]:
+    """Return the known pools by name, and what cannot be read or understood."""
+    settings = config_directory()
+    if settings is None:
+        return [], []
+    where = f"{settings}/{_DIRECTORY}"
     try:
-        with Directory.open(f"{where}/{_DIRECTORY}") as directory:
-            found = [_read(directory, entry.name) for entry in directory.entries()]
+        with Directory.open(where) as directory:
+            found = [
+                _read(directory, entry.name)
+                for entry in directory.entries()
+                if entry.name.endswith(_ENDING)
+            ]
     except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted((one for one in found if one is not None), key=lambda one: one.name)
+        return [], []
+    except OSError as error:
+        return [], [Unreadable(where, error)]
+    pools = [one for one in found if isinstance(one, KnownPool)]
+    return sorted(pools), [one for one in found if isinstance(one, Unreadable)]
 
 
 def name_of(path: str) -> str | None:
@@ -211,10 +239,8 @@ def _settings() -> Directory:
         return directory.child(_DIRECTORY, create=True)
 
 
-def _read(directory: Directory, file: str) -> KnownPool | None:
+def _read(directory: Directory, file: str) -> KnownPool | Unreadable:
     name = file.removesuffix(_ENDING)
-    if name == file:
-        return None
     try:
         _check(name)
         table = tomllib.loads(directory.read(file, _MAX_BYTES).decode())
@@ -222,10 +248,7 @@ def _read(directory: Directory, file: str) -> KnownPool | None:
         if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path:
             raise InvalidConfig(f"{directory.path}/{file}", "needs `path`, an absolute path")
     except (LifecycleError, OSError, ValueError, RecursionError) as error:
-        log.warning(
-            "%s is passed over: %s", printable(f"{directory.path}/{file}"), printable(str(error))
-        )
-        return None
+        return Unreadable(f"{directory.path}/{file}", error)
     return KnownPool(name, path)
 
 

@@ -7,7 +7,7 @@ this one) or sizes. The VM is locked while any of this runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import names, room
@@ -262,7 +262,10 @@ def _check_size(volume: Volume, view: View, asked: dict[str, Any]) -> None:
 def _require_no_dependents(volume: Volume, view: View, _asked: dict[str, Any]) -> None:
     if not view.keeps or view.state not in {*AT_REST, State.DAMAGED}:
         return
-    dependents = [one.id for one in volume.pool.volumes() if one.config.source == volume.id]
+    views = [(one.id, one.look()) for one in volume.pool.volumes()]
+    dependents = [one for one, view in views if view.config.source == volume.id]
+    if not dependents:
+        _require_known_sources(volume, view, views)
     if dependents:
         shown = ", ".join(dependents[:_SHOWN]) + (" …" if len(dependents) > _SHOWN else "")
         raise Refused(
@@ -272,6 +275,22 @@ def _require_no_dependents(volume: Volume, view: View, _asked: dict[str, Any]) -
             f"it is the source of {shown}; give those another (`lifecycle set {dependents[0]} source=VM/NAME`),"
             " or remove them first",
         )
+
+
+def _require_known_sources(volume: Volume, view: View, others: Sequence[tuple[str, View]]) -> None:
+    """Refuse what would take a source away from a disposable of which it cannot be told whether it begins from it.
+
+    Only a volume without images of its own can be a disposable.
+    """
+    for one, found in others:
+        is_one = found.current is None and not found.numbers
+        if one != volume.id and found.state is State.DAMAGED and is_one:
+            raise Refused(
+                volume.id,
+                view.state,
+                Event.REMOVE,
+                f"whether {one} begins from it cannot be told: {found.damage}; mend or remove that first",
+            )
 
 
 _CHECKS: dict[Event, Callable[[Volume, View, dict[str, Any]], None]] = {

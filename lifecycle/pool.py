@@ -14,6 +14,7 @@ from lifecycle.backend import View
 from lifecycle.change import Fixed
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import (
+    InAnotherPool,
     InvalidName,
     LifecycleError,
     NoSuchVolume,
@@ -248,11 +249,15 @@ class Pool(Fixed):
         """Tell whether there is a volume of that id."""
         try:
             return self.backend.look(str(volume_id)).state is not State.ABSENT
-        except InvalidName:
+        except (InvalidName, InAnotherPool):
             return False
 
     def __iter__(self) -> Iterator[Volume]:
-        """Yield all volumes, in the order of their VMs, then of their names."""
+        """Yield all volumes, in the order of their VMs, then of their names.
+
+        Raises:
+            StorageFailed: a directory cannot be listed; all volumes elsewhere have been gone through by then.
+        """
         return (Volume(self, one) for one in self.backend.volume_ids())
 
     def volumes(self, vm: str | None = None) -> list[Volume]:
@@ -260,6 +265,7 @@ class Pool(Fixed):
 
         Raises:
             InvalidName: the VM's name is none.
+            StorageFailed: a directory cannot be listed.
         """
         if vm is not None:
             names.check_vm(vm)
@@ -380,8 +386,8 @@ class Pool(Fixed):
                 try:
                     with storage(volume.id, "lock"):
                         held.enter_context(self.locked(vm, create=create))
-                except NoSuchVolume:
-                    if what is None:
+                except NoSuchVolume as error:
+                    if what is None or isinstance(error, InAnotherPool):
                         raise
                     raise planning.refusal(volume, View(), what) from None
             changing |= mine

@@ -17,12 +17,22 @@ from lifecycle import holders, listing, loop_devices, names, probing, tags, with
 from lifecycle.backend import Capacity, Finding, Surveyed, View
 from lifecycle.change import Revision
 from lifecycle.config import PoolConfig
-from lifecycle.errors import ForeignFile, Holder, NoSuchRevision, NoSuchVolume, Refused, storage
+from lifecycle.errors import (
+    ForeignFile,
+    Holder,
+    NoSuchRevision,
+    NoSuchVolume,
+    Refused,
+    StorageFailed,
+    blames_file,
+    storage,
+)
 from lifecycle.evidence import ATTEMPTS, gather
 from lifecycle.files import Directory
 from lifecycle.forking import Lock
 from lifecycle.holders import Asked
 from lifecycle.judging import judge
+from lifecycle.listed_files import status_of
 from lifecycle.loop_devices import identity
 from lifecycle.names import Kind
 from lifecycle.seals import Origin
@@ -89,17 +99,21 @@ class ReflinkTelling:
         """Yield the ids of all volumes, or of one VM's, in order."""
         with Directory.open(self.root) as root:
             if vm is None:
-                return iter(listing.volumes_below(root))
-            with contextlib.suppress(FileNotFoundError), root.child(vm) as directory:
+                return _and_then_raise(*listing.volumes_below(root))
+            with contextlib.suppress(FileNotFoundError), listing.open_vm(root, vm) as directory:
                 found = listing.volumes_in(directory, directory.entries())
                 return iter([f"{vm}/{name}" for name in found])
         return iter(())
 
     @_told
     def vms(self) -> Iterator[str]:
-        """Yield the names of the directories that hold a file of a volume, or what is left of one."""
+        """Yield the names of the directories with a file of a volume, or what is left of one, or not to be listed."""
         with Directory.open(self.root) as root:
-            found = [one.vm for one in listing.vms_below(root) if listing.names_in(one.entries)]
+            found = [
+                one.vm
+                for one in listing.vms_below(root)
+                if one.problem is not None or listing.names_in(one.entries)
+            ]
         return iter(sorted(found))
 
     def restless(self) -> Iterator[str]:
@@ -109,9 +123,13 @@ class ReflinkTelling:
                 if listing.is_restless(found, self.config.on_crash):
                     yield found.vm
 
-    def _vms(self, root: Directory) -> Iterator[listing.Found]:
+    def _vms(
+        self,
+        root: Directory,
+        walk: Callable[[Directory], Iterator[listing.Found]] = listing.vms_below,
+    ) -> Iterator[listing.Found]:
         """Yield what can be a VM, and tell who watches how many there were."""
-        for number, found in enumerate(listing.vms_below(root), 1):
+        for number, found in enumerate(walk(root), 1):
             if self.on_look is not None:
                 self.on_look(number)
             yield found
@@ -123,7 +141,7 @@ class ReflinkTelling:
                 for found in self._vms(root):
                     yield from listing.survey(found, self.config.on_crash)
                 return
-            with contextlib.suppress(FileNotFoundError), root.child(vm) as directory:
+            with contextlib.suppress(FileNotFoundError), listing.open_vm(root, vm) as directory:
                 one = listing.Found(vm, directory, directory.entries())
                 yield from listing.survey(one, self.config.on_crash)
 
@@ -151,8 +169,8 @@ class ReflinkTelling:
     def usage(self, volume_id: str) -> int:
         """Return the bytes allocated to its images."""
         with contextlib.suppress(NoSuchVolume), self.opened(volume_id) as opened:
-            found = [*opened.images(), opened.directory.stat(opened.name + Kind.PRECACHE)]
-            blocks = {one.st_ino: one.st_blocks for one in found if one is not None}
+            found = [*opened.images(), status_of(opened.directory, opened.name + Kind.PRECACHE)]
+            blocks = {one.st_ino: one.st_blocks for one in found if isinstance(one, os.stat_result)}
             return 512 * sum(blocks.values())
         return 0
 
@@ -163,7 +181,12 @@ class ReflinkTelling:
         for kind in (Kind.WORKING, Kind.WITHDRAWN_WORKING, Kind.CURRENT):
             ask = functools.partial(self._ask, vm, name + kind)
             with contextlib.suppress(FileNotFoundError, ForeignFile):
-                return withdrawing.count(holders.users(ask), kind, self.config.unknown_use)
+                try:
+                    return withdrawing.count(holders.users(ask), kind, self.config.unknown_use)
+                except OSError as error:
+                    if kind != Kind.CURRENT or not blames_file(error):
+                        raise
+                    return ()  # no one can open it any more, and what is open already is only read
         return ()
 
     def _ask(self, vm: str, file: str) -> Asked:
@@ -226,7 +249,8 @@ class ReflinkTelling:
         """Yield what is wrong or strange."""
         from lifecycle import verify_reflink  # noqa: PLC0415 - seldom needed
 
-        return verify_reflink.findings(self.root, vm, self.config.on_crash, self._vms)
+        walk = functools.partial(self._vms, walk=listing.directories_below)
+        return verify_reflink.findings(self.root, vm, self.config.on_crash, walk)
 
     # ------------------------------------------------------------ opening
 
@@ -235,9 +259,10 @@ class ReflinkTelling:
 
         Raises:
             FileNotFoundError: there is none, and `create` is not set.
+            InAnotherPool: it lies in a pool within this one.
         """
         with Directory.open(self.root) as root:
-            return root.child(vm, create=create)
+            return listing.open_vm(root, vm, create=create)
 
     def existing(self, vm: str, asked_for: str, *, create: bool = False) -> Directory:
         """Open the directory of a VM that there must be, as `directory` does.
@@ -314,3 +339,11 @@ class ReflinkTelling:
 def _locked_for_a_moment(directory: Directory) -> Iterator[tuple[Directory, bool]]:
     with directory, Lock(directory.fd) as lock:
         yield directory, lock.take_at_once()
+
+
+def _and_then_raise(ids: list[str], failed: list[listing.Found]) -> Iterator[str]:
+    """Yield the ids, and when all are gone through, say what could not be listed."""
+    yield from ids
+    for one in failed:
+        if one.problem is not None:
+            raise StorageFailed(", ".join(found.vm for found in failed), "look", one.problem)

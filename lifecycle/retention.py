@@ -88,6 +88,8 @@ def prune(volume: Volume) -> Plan:
     What a subscriber of `pruning` objects to stays, until the next time.
     """
     view = volume.require(volume.pool.settle(volume.id))
+    if view.state is State.DAMAGED:
+        raise Refused(volume.id, view.state, "prune", view.damage or "", view.allowed)
     plan = volume.pool.policy_for(view.config).plan(volume.revisions, names.now())
     _remove_all([(volume, change) for change in _announce(volume, view, plan)])
     return plan
@@ -96,6 +98,9 @@ def prune(volume: Volume) -> Plan:
 def _announced(volume: Volume) -> list[Change]:
     """Plan, announce what is to be removed, and return that; the revisions are not even looked at if all stay."""
     view = volume.require(volume.pool.settle(volume.id))
+    if view.state is State.DAMAGED:  # what it is to keep, and what is pinned, cannot be known
+        log.error("%s: nothing is pruned: it is damaged: %s", volume.id, view.damage)
+        return []
     policy = volume.pool.policy_for(view.config)
     if policy.keeps_all:
         return []
@@ -117,7 +122,7 @@ def _announce(volume: Volume, view: View, plan: Plan) -> list[Change]:
 
 
 def remove_one(volume: Volume, number: int, *, reason: str) -> None:
-    """Lock the VM and remove one revision, if it is still there and still not the current image.
+    """Lock the VM and remove one revision, if it is still there, and neither current nor pinned nor needed.
 
     Raises:
         Vetoed: a subscriber objected. Locked: another process did not finish in time.
@@ -125,7 +130,9 @@ def remove_one(volume: Volume, number: int, *, reason: str) -> None:
     with volume.pool.changing(volume):
         view = volume.pool.settle(volume.id)
         is_whole = view.state is not State.DAMAGED
-        if is_whole and number in view.numbers and number != view.current:
+        found = {one.number: one for one in volume.revisions} if is_whole else {}
+        one = found.get(number)
+        if one is not None and not (one.current or one.pinned or one.needed):
             _remove(volume, Change("prune", view.state, view.state, names.now(), reason, number))
 
 

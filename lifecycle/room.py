@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lifecycle import names
-from lifecycle.errors import Locked, Refused, Vetoed
+from lifecycle.errors import Locked, NoSuchVolume, Refused, StorageFailed, Vetoed
 from lifecycle.sizes import format_size
 from lifecycle.states import Event, State
 
@@ -68,7 +70,7 @@ def make(pool: Pool) -> list[tuple[str, int]]:
             break
         try:
             retention.remove_one(volume, number, reason="reserve")
-        except (Vetoed, Locked) as reason:
+        except (Vetoed, Locked, StorageFailed, NoSuchVolume) as reason:
             log.warning("%s: revision %d stays: %s", volume.id, number, reason)
         else:
             removed.append((volume.id, number))
@@ -100,17 +102,24 @@ def _has_room(pool: Pool, enough: int | None) -> bool:
     return used is not None and enough is not None and used <= enough
 
 
+def _that_can_be_looked_at(pool: Pool) -> Iterator[Volume]:
+    """Yield the pool's volumes, but for those in directories that cannot be listed."""
+    with contextlib.suppress(StorageFailed):
+        yield from pool
+
+
 def _removable(pool: Pool) -> list[tuple[Volume, int]]:
     """Return all revisions that may be removed at need, the oldest first."""
     from lifecycle import policies  # noqa: PLC0415 - seldom needed
 
     nothing = policies.parse("last 0")
     found = []
-    for volume in pool:
-        if volume.state is State.DAMAGED:
-            continue  # its revisions are the way back
-        at = {one.number: one.at for one in volume.revisions}
-        numbers = nothing.plan(volume.revisions, names.now()).remove
-        found += [(at[number], number, volume) for number in numbers if number in at]
+    for volume in _that_can_be_looked_at(pool):
+        with contextlib.suppress(StorageFailed):
+            if volume.state is State.DAMAGED:
+                continue  # its revisions are the way back
+            at = {one.number: one.at for one in volume.revisions}
+            numbers = nothing.plan(volume.revisions, names.now()).remove
+            found += [(at[number], number, volume) for number in numbers if number in at]
     found.sort(key=lambda one: one[:2])
     return [(volume, number) for _at, number, volume in found]

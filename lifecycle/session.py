@@ -244,16 +244,29 @@ def default_pool() -> str | None:
     return user_directories.below_home("XDG_DATA_HOME", ".local/share")
 
 
-def every_pool(session: Session) -> Iterator[tuple[str, Session]]:
-    """Yield a session for each pool that this machine knows, and for the one at the default place, by its name."""
+def every_pool(session: Session) -> Iterator[tuple[str, Pool | Exception]]:
+    """Yield each pool that this machine knows, and the one at the default place, by its name.
+
+    For one that cannot be opened, and for what cannot be read of the known pools, it is why.
+    """
     from lifecycle import known_pools  # noqa: PLC0415 - only here
 
-    found = [(one.name, one.path) for one in known_pools.known()]
+    pools, unreadable = known_pools.read_all()
+    for one in unreadable:
+        yield one.path, one.error
+    found = [(one.name, one.path) for one in pools]
     usual = default_pool()
-    if usual is not None and os.path.isdir(usual) and known_pools.name_of(usual) is None:
+    if (
+        usual is not None
+        and os.path.isdir(usual)
+        and os.path.realpath(usual) not in {os.path.realpath(one.path) for one in pools}
+    ):
         found.append((usual, usual))
     for name, path in found:
-        yield name, Session(path, as_json=session.as_json)
+        try:
+            yield name, Session(path, as_json=session.as_json).pool
+        except (LifecycleError, OSError) as error:
+            yield name, error
 
 
 def fitted(lines: Sequence[str], *, indent: int = 0) -> Sequence[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from rich.cells import cell_len
@@ -78,13 +78,15 @@ _LIST = (
 
 def print_list(documents: Iterable[Document], pool: str) -> None:
     """Print volumes, a line each: as a table, or if they are very many in plain columns, as they come."""
-    coming = iter(documents)
+    damaged: list[Document] = []
+    coming = _noting_damage(documents, damaged)
     found = list(itertools.islice(coming, _MANY))
     console = new_console()
     following = next(coming, None)
     if following is not None:
         for one in itertools.chain(found, [following], coming):
             sys.stdout.writelines(f"{line}\n" for line in at_words([_line(one)], console.width))
+        _print_damage(console, damaged)
         return
     if not found:
         console.print(
@@ -92,13 +94,27 @@ def print_list(documents: Iterable[Document], pool: str) -> None:
         )
         return
     print_table(console, _LIST, [_cells(one) for one in found])
+    _print_damage(console, damaged)
+
+
+def _noting_damage(documents: Iterable[Document], damaged: list[Document]) -> Iterator[Document]:
+    for one in documents:
+        if "damage" in one:
+            damaged.append(one)
+        yield one
+
+
+def _print_damage(console: Console, damaged: list[Document]) -> None:
+    """Say of each damaged volume, behind the list, what is wrong."""
+    for one in damaged:
+        console.print(cell_of(f"{one['id']}: {one['damage']}"))
 
 
 def _cells(one: Document) -> list[Text]:
     return [
         cell_of(one["id"]),
         _state(one),
-        cell_of(one["kind"]),
+        cell_of(one["kind"] or "-"),
         _size(one["size"]),
         _size(one["usage"]),
         cell_of(one["source"] or ""),
@@ -182,7 +198,7 @@ def print_pool(rows: Mapping[str, object]) -> None:
 
 def print_volume(one: Document) -> None:
     """Print all about one volume."""
-    holders = ", ".join(str(Holder(**holder)) for holder in one["in_use_by"])
+    holders = ", ".join(str(Holder(**holder)) for holder in one["in_use_by"] or ())
     rows = {
         "volume": cell_of(one["id"], "bold"),
         "state": _state(one),

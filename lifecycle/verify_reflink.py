@@ -11,17 +11,21 @@ from lifecycle import config as settings
 from lifecycle import names, seals
 from lifecycle.backend import Finding, View
 from lifecycle.config import CrashPolicy
+from lifecycle.errors import storage
 from lifecycle.evidence import ATTEMPTS, Evidence, gather, gather_all, marks
 from lifecycle.files import Directory
 from lifecycle.judging import Judgement, bears_seal, is_copied, judge, leftover_files, two_files
-from lifecycle.listing import Found, exists, vms_below
+from lifecycle.listed_files import status_of
+from lifecycle.listing import Found, directories_below, exists, is_directory, open_vm
 from lifecycle.names import FileName, Kind
 from lifecycle.record import Record
 from lifecycle.states import State
 
 _OF_THE_POOL = {settings.POOL_FILE, names.HOOKS}
+_TOLD_WITH_THEIR_VOLUME = (Kind.RECORD, Kind.CURRENT, Kind.WORKING, Kind.COW)
 _OLD_NAMING = "a revision of the older naming, without a number; left alone"
 _COW = "of the older `file` driver, which keeps changes there; left alone"
+_ANOTHER_POOL = "another pool lies there, with all that is below it; left alone"
 _FOREIGN = "not a file of any volume; left alone"
 
 
@@ -29,18 +33,28 @@ def findings(
     path: str,
     vm: str | None,
     on_crash: CrashPolicy,
-    walk: Callable[[Directory], Iterator[Found]] = vms_below,
+    walk: Callable[[Directory], Iterator[Found]] = directories_below,
 ) -> Iterator[Finding]:
-    """Yield what is found in the pool at this path, or in one VM of it; `walk` yields what can be its VMs."""
-    with Directory.open(path) as root:
+    """Yield what is found in the pool at this path, or in one VM of it; `walk` yields what lies in it.
+
+    Raises:
+        StorageFailed: the pool's own directory, or the VM's, cannot be listed.
+    """
+    with storage(vm or path, "verify"), Directory.open(path) as root:
         if vm is not None:
-            with root.child(vm) as directory:
+            with open_vm(root, vm) as directory:
                 yield from _in_vm(vm, directory, directory.entries(), on_crash)
             return
         for entry in sorted(root.entries(), key=lambda one: one.name):
-            if not entry.is_dir(follow_symlinks=False) and entry.name not in _OF_THE_POOL:
+            if not is_directory(entry) and entry.name not in _OF_THE_POOL:
                 yield Finding(names.printable(entry.name), _FOREIGN, harmful=False)
         for found in walk(root):
+            if found.is_pool:
+                yield Finding(names.printable(found.vm), _ANOTHER_POOL, harmful=False)
+                continue
+            if found.problem is not None:
+                text = f"damaged: its directory cannot be listed: {found.problem.strerror}"
+                yield Finding(names.printable(found.vm), text, harmful=True)
             yield from _in_vm(found.vm, found.directory, found.entries, on_crash)
 
 
@@ -54,7 +68,7 @@ def _in_vm(
             there.add(evidence.name)
             yield from _of_volume(vm, directory, evidence, judged, on_crash)
     for entry in sorted(entries, key=lambda one: one.name):
-        if not entry.is_dir(follow_symlinks=False):
+        if not is_directory(entry):
             yield from _of_file(f"{vm}/{names.printable(entry.name)}", entry, directory, there)
 
 
@@ -86,7 +100,7 @@ def _examine(
         )
         yield Finding(f"{vm}/{file}", text, harmful=False)
     for file in leftover_files(evidence):
-        if directory.stat(file) is not None:
+        if status_of(directory, file) is not None:
             text = "left behind by a crash; the next start removes it"
             yield Finding(f"{vm}/{file}", text, harmful=False)
     if is_copied(evidence) and not judged.findings and evidence.record is not None:
@@ -141,27 +155,30 @@ def _may_be_older(evidence: Evidence, judged: Judgement) -> bool:
 def sealed_images(
     directory: Directory, evidence: Evidence, view: View, record: Record
 ) -> Iterator[tuple[int, str, os.stat_result, datetime]]:
-    """Yield number, file name, status and moment of the images that should bear their seal."""
+    """Yield number, file name, status and moment of the images that should bear their seal and can be looked at."""
     made = {number: (one.file, one.at) for number, one in evidence.revisions.items()}
     if view.current is not None and view.state is not State.DAMAGED:
         at = evidence.revisions[view.current].at if view.current in made else record.at
         made[view.current] = evidence.name + Kind.CURRENT, at or names.EARLIEST
     for number, (file, at) in sorted(made.items()):
-        status = directory.stat(file)
-        if status is not None and number >= record.sealed:
+        status = status_of(directory, file)
+        if isinstance(status, os.stat_result) and number >= record.sealed:
             yield number, file, status, at
 
 
 def _of_file(
     path: str, entry: os.DirEntry[str], directory: Directory, there: set[str]
 ) -> Iterator[Finding]:
-    status = directory.stat(entry.name)
+    status = status_of(directory, entry.name)
     if status is None:
         return  # it vanished while we looked
     parsed = names.parse_file(entry.name)
     if parsed is None:
         old = names.is_old_revision(entry.name)
         yield Finding(path, _OLD_NAMING if old else _FOREIGN, harmful=False)
+    elif isinstance(status, OSError):
+        if parsed.kind not in _TOLD_WITH_THEIR_VOLUME or parsed.volume not in there:
+            yield Finding(path, f"cannot be read: {status.strerror}", harmful=True)
     elif not stat.S_ISREG(status.st_mode):
         yield Finding(path, "not a regular file, but named as one of a volume", harmful=True)
     elif parsed.kind == Kind.COW:

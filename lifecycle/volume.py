@@ -248,10 +248,14 @@ class Volume(VolumeTelling):
         """Return what retention makes of its revisions now, with reasons. Nothing is removed.
 
         Raises:
+            NoSuchVolume: there is none. Refused: it is damaged.
             InvalidPolicy: the policy names a plugin that is not installed, or refused to be used.
             PluginFailed: a plugin that it names failed.
         """
-        return self.pool.policy_for(self.config).plan(self.revisions, names.now())
+        view = self.require(self.look())
+        if view.state is State.DAMAGED:
+            raise Refused(self.id, view.state, "prune", view.damage or "", view.allowed)
+        return self.pool.policy_for(view.config).plan(self.revisions, names.now())
 
     def prune(self) -> Plan:
         """Remove what retention does not keep; return its plan. Durable when this returns.

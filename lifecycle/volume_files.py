@@ -40,6 +40,7 @@ from lifecycle.errors import InUse, InvalidSize, cut_short
 from lifecycle.files import Draft
 from lifecycle.flushing import Steps, Unflushed
 from lifecycle.judging import bears_seal, leftover_files
+from lifecycle.listed_files import status_of
 from lifecycle.names import Kind
 from lifecycle.record import CRASH, Note, Record
 from lifecycle.seals import Origin
@@ -372,16 +373,17 @@ class VolumeFiles(VolumeImages):
 
     def _put_aside(self, file: str, change: Change) -> None:
         """Keep what bears a name of the volume and is of no use to it, under a name that is no volume's."""
-        status = self.directory.stat(file)
+        status = status_of(self.directory, file)
         if status is None:
             return
         aside, number = f"{file}.damaged@{names.format_time(change.at)}", 1
+        is_file = isinstance(status, os.stat_result) and stat.S_ISREG(status.st_mode)
         while (taken := self.directory.stat(aside)) is not None:
-            if os.path.samestat(taken, status):
+            if isinstance(status, os.stat_result) and os.path.samestat(taken, status):
                 return  # a crash came after it was kept
             number += 1
             aside = f"{file}.damaged@{names.format_time(change.at)}.{number}"
-        if not stat.S_ISREG(status.st_mode) or file == self.working:
+        if file == self.working or not is_file:
             self.directory.rename(file, aside)
             return
         # it keeps its own name until the new one replaces it: a crash before that has changed nothing

@@ -13,6 +13,7 @@ from lifecycle.errors import NoSuchRevision
 from lifecycle.evidence import Evidence
 from lifecycle.files import Directory
 from lifecycle.judging import Judgement, origin_of
+from lifecycle.listed_files import Status, status_of
 from lifecycle.names import Kind
 from lifecycle.seals import Origin
 
@@ -61,7 +62,9 @@ class VolumeImages:
         self.findings = judged.findings
         self.unknown_use = unknown_use
         recorded = evidence.statuses.get(Kind.RECORD)
-        self.last_second = 0 if recorded is None else seals.bearable(seals.second_in(recorded))
+        self.last_second = 0
+        if isinstance(recorded, os.stat_result):
+            self.last_second = seals.bearable(seals.second_in(recorded))
 
     @property
     def vm(self) -> str:
@@ -125,24 +128,25 @@ class VolumeImages:
         if number in self.view.numbers:
             found = self.evidence.revisions[number]
             at: datetime | None = found.at
-            status = self.directory.stat(found.file)
+            status = status_of(self.directory, found.file)
             if status is None:
                 raise FileNotFoundError(errno.ENOENT, "it was removed", found.file)
         else:
             at = self.record.at
             status = self.evidence.working if self.view.moved else self.evidence.current
+        size = status.st_size if isinstance(status, os.stat_result) else None
         return Revision(
             number=number,
             at=at or names.EARLIEST,
             cause=note.cause,
-            size=None if status is None else status.st_size,
+            size=size,
             pinned=note.pinned,
             label=note.label,
             current=number == self.view.current,
         )
 
     def images(self) -> list[os.stat_result]:
-        """Return the status of every image there is, a file with two names twice."""
-        found = [self.evidence.current, self.evidence.working]
-        found += [self.directory.stat(one.file) for one in self.evidence.revisions.values()]
-        return [one for one in found if one is not None]
+        """Return the status of every image that can be looked at, a file with two names twice."""
+        found: list[Status] = [self.evidence.current, self.evidence.working]
+        found += [status_of(self.directory, one.file) for one in self.evidence.revisions.values()]
+        return [one for one in found if isinstance(one, os.stat_result)]

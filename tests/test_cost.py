@@ -12,8 +12,8 @@ from disks import SIZE, cycle, draw, numbers
 from mounts import FileSystem
 
 from lifecycle import Pool, Volume, backend_reflink, ending, names
-from lifecycle.evidence import Others
 from lifecycle.files import Directory
+from lifecycle.listed_files import Others
 
 
 @pytest.fixture

@@ -162,13 +162,16 @@ class _Done(NamedTuple):
 
 
 def _recover_everywhere(session: Session) -> Iterator[_Done]:
-    for name, one_session in every_pool(session):
-        try:
-            pool = one_session.pool
-        except (LifecycleError, OSError) as error:
-            yield _Done(name, None, f"could not be opened: {error}", error)
+    for name, pool in every_pool(session):
+        if isinstance(pool, Exception):
+            yield _Done(name, None, f"could not be opened: {pool}", pool)
             continue
-        for one in pool.recover():
+        try:
+            found = pool.recover()
+        except (LifecycleError, OSError) as error:
+            yield _Done(name, None, f"could not be recovered: {error}", error)
+            continue
+        for one in found:
             yield _Done(f"{name}:{one.id}", one.state, one.text, one.error)
 
 

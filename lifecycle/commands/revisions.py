@@ -12,6 +12,7 @@ from lifecycle.calling import FAILED
 from lifecycle.cli import all_pools_option, command, targets_argument, volume_argument
 from lifecycle.errors import LifecycleError
 from lifecycle.policies import Plan
+from lifecycle.pool import Pool
 from lifecycle.session import Session, every_pool, fitted
 from lifecycle.volume import Volume
 
@@ -95,28 +96,38 @@ def accept_command(session: Session, volume_id: str) -> None:
 def prune_command(
     session: Session, targets: tuple[str, ...], dry_run: bool, all_pools: bool
 ) -> None:
-    """Remove the revisions that retention does not keep, of TARGETs or of all volumes."""
+    """Remove the revisions that retention does not keep, of TARGETs or of all volumes.
+
+    Goes on past what fails, as a damaged volume does; exit status 1 then.
+    """
     if all_pools:
         if targets:
             raise click.UsageError("--all-pools takes no TARGET.")
-        _prune_everywhere(session, dry_run=dry_run)
+        _prune(session, _volumes_everywhere(session), dry_run=dry_run)
         return
-    plans = [
-        (volume, volume.plan() if dry_run else volume.prune())
-        for volume in session.volumes(targets)
-    ]
-    lines = [line for volume, plan in plans for line in _lines(volume.id, plan, dry_run=dry_run)]
-    session.say(
-        [documents.of_plan(volume, plan) for volume, plan in plans],
-        *fitted(lines, indent=_INDENT),
-    )
+    if targets:
+        volumes = session.volumes(targets)
+        if len(volumes) == 1:
+            (volume,) = volumes
+            plan = volume.plan() if dry_run else volume.prune()
+            lines = _lines(volume.id, plan, dry_run=dry_run)
+            session.say([documents.of_plan(volume, plan)], *fitted(lines, indent=_INDENT))
+            return
+        several: Iterator[_Named] = ((volume.id, volume) for volume in volumes)
+    else:
+        several = _volumes_of(session.pool)
+    _prune(session, several, dry_run=dry_run)
 
 
-def _prune_everywhere(session: Session, *, dry_run: bool) -> None:
-    """Prune the volumes of every pool, and say of each what was removed, or what went wrong."""
+_Named = tuple[str, Volume | Exception]
+"""A volume by the name that it is called; or a VM or a pool, and why its volumes cannot be told."""
+
+
+def _prune(session: Session, several: Iterator[_Named], *, dry_run: bool) -> None:
+    """Prune these volumes, and say of each what was removed, or what went wrong."""
     found: list[dict[str, Any]] = []
     lines: list[str] = []
-    for name, volume in _volumes_everywhere(session):
+    for name, volume in several:
         try:
             if isinstance(volume, Exception):
                 raise volume
@@ -124,22 +135,37 @@ def _prune_everywhere(session: Session, *, dry_run: bool) -> None:
         except (LifecycleError, OSError) as error:
             session.exit_status = FAILED
             found.append({"id": name, "error": str(error)})
-            lines.append(f"{name}: {error}")
+            text = str(error)
+            lines.append(text if text.startswith(f"{name}: ") else f"{name}: {text}")
         else:
             found.append({**documents.of_plan(volume, plan), "id": name})
             lines += _lines(name, plan, dry_run=dry_run)
     session.say(found, *fitted(lines, indent=_INDENT))
 
 
-def _volumes_everywhere(session: Session) -> Iterator[tuple[str, Volume | Exception]]:
+def _volumes_everywhere(session: Session) -> Iterator[_Named]:
     """Yield every volume by the name of its pool and its own; for a pool that cannot be opened, why."""
-    for name, one in every_pool(session):
-        try:
-            volumes = one.pool.volumes()
-        except (LifecycleError, OSError) as error:
-            yield name, error
+    for name, pool in every_pool(session):
+        if isinstance(pool, Exception):
+            yield name, pool
         else:
-            yield from ((f"{name}:{volume.id}", volume) for volume in volumes)
+            yield from _volumes_of(pool, f"{name}:")
+
+
+def _volumes_of(pool: Pool, before: str = "") -> Iterator[_Named]:
+    """Yield a pool's volumes by name, with something before it; for a VM that cannot be listed, why."""
+    try:
+        vms = list(pool.backend.vms())
+    except (LifecycleError, OSError) as error:
+        yield before.removesuffix(":") or pool.path, error
+        return
+    for vm in vms:
+        try:
+            volumes = pool.volumes(vm)
+        except (LifecycleError, OSError) as error:
+            yield f"{before}{vm}", error
+        else:
+            yield from ((f"{before}{volume.id}", volume) for volume in volumes)
 
 
 _INDENT = 17

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from lifecycle import documents
+from lifecycle.calling import FAILED
 from lifecycle.cli import command, complete, complete_origin, targets_argument, volume_argument
 from lifecycle.errors import (
     InvalidPolicy,
@@ -105,14 +106,24 @@ def _source(session: Session, address: str, pool: Pool) -> str:
 @command("list", short_help="List volumes.")
 @click.argument("vm", metavar="[VM]", required=False, shell_complete=complete)
 def list_command(session: Session, vm: str | None) -> None:
-    """List all volumes, or one VM's."""
-    found = _listed(session, vm)
+    """List all volumes, or one VM's. Exit status 1 if a directory cannot be listed."""
+    found = _failing_for_directories(session, _listed(session, vm))
     if session.as_json:
         session.say_each(found)
         return
     from lifecycle import terminal  # noqa: PLC0415 - slow to load, and not needed for JSON
 
     terminal.print_list(found, os.path.abspath(session.path))
+
+
+def _failing_for_directories(
+    session: Session, found: Iterator[documents.Document]
+) -> Iterator[documents.Document]:
+    """Let the command fail in the end if what is in some directory could not be told."""
+    for one in found:
+        if one["name"] is None:
+            session.exit_status = FAILED
+        yield one
 
 
 def _listed(session: Session, address: str | None) -> Iterator[documents.Document]:

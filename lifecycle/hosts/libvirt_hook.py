@@ -186,11 +186,22 @@ def spellings(disk: str) -> list[str]:
 
 def _is_below_a_sign(directory: str) -> bool:
     while True:
-        if any(os.path.lexists(os.path.join(directory, sign)) for sign in SIGNS):
+        if any(_may_be_there(os.path.join(directory, sign)) for sign in SIGNS):
             return True
         if directory == os.path.dirname(directory):
             return False
         directory = os.path.dirname(directory)
+
+
+def _may_be_there(path: str) -> bool:
+    """Tell whether a file is there, or cannot be told not to be."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _read_stdin() -> bytes:
