@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from lifecycle import events, holders, names
+from lifecycle import events, holders, listing, names
 from lifecycle.backend import Capacity, Finding, Surveyed, View
-from lifecycle.config import PoolConfig, VolumeConfig
+from lifecycle.config import POOL_SIGNS, PoolConfig, VolumeConfig
 from lifecycle.errors import (
     ForeignFile,
     Holder,
@@ -30,9 +31,11 @@ from lifecycle.errors import (
     NoSuchVolume,
     NotAPool,
     ReadOnlyPool,
+    blames_file,
     storage,
 )
 from lifecycle.files import Directory
+from lifecycle.listed_files import status_of
 from lifecycle.states import State
 
 if TYPE_CHECKING:
@@ -41,8 +44,14 @@ if TYPE_CHECKING:
     from lifecycle.record import Note
     from lifecycle.volume import Volume
 
+log = logging.getLogger("lifecycle.backend")
+
 _CONFIG = VolumeConfig(rw=False)
 _ENDING = ".img"
+
+ANOTHER_POOL = "another pool lies there, with all that is below it; left alone"
+CANNOT_BE_READ = "cannot be read: "
+"""How that begins which is harmful of what is passed over."""
 
 PassedOver = Callable[[str, str], None]
 """Told of a directory that is passed over: its path in the pool, and why."""
@@ -55,13 +64,15 @@ class Image(NamedTuple):
         file: its name in the VM's directory.
         size: bytes it holds.
         usage: bytes it takes.
-        identity: its device and inode.
+        identity: its device and inode; None if they cannot be told.
+        problem: why it cannot be looked at, if it cannot be.
     """
 
     file: str
-    size: int
-    usage: int
-    identity: tuple[int, int]
+    size: int = 0
+    usage: int = 0
+    identity: tuple[int, int] | None = None
+    problem: str | None = None
 
 
 class DirectoryBackend:
@@ -107,6 +118,8 @@ class DirectoryBackend:
         return View(read_only=True) if image is None else self._view_of(image)
 
     def _view_of(self, image: Image) -> View:
+        if image.problem is not None:
+            return View(State.DAMAGED, config=_CONFIG, damage=image.problem, read_only=True)
         return View(
             state=State.CREATED,
             config=_CONFIG,
@@ -276,7 +289,7 @@ class DirectoryBackend:
         """
         with Directory.open(self.root) as root:
             try:
-                return root.child(vm)
+                return listing.open_vm(root, vm)
             except ForeignFile as error:
                 raise FileNotFoundError(errno.ENOENT, "no such directory", error.path) from error
 
@@ -316,13 +329,16 @@ def vms_below(
 ) -> Iterator[tuple[str, Directory]]:
     """Yield the directories that can be VMs, with their names, each open until the next is asked for.
 
-    Links are not followed. Directories that this user may not read, or that cannot be VMs, are passed over.
+    Links are not followed. Directories that cannot be read, that cannot be VMs, or in which another pool lies, are
+    passed over.
     """
+    entries = directory.entries()
+    if path and any(one.name in POOL_SIGNS for one in entries):
+        passed_over(path, ANOTHER_POOL)
+        return
     if path:
         yield path, directory
-    for name in sorted(
-        one.name for one in directory.entries() if one.is_dir(follow_symlinks=False)
-    ):
+    for name in sorted(one.name for one in entries if listing.is_directory(one)):
         vm = f"{path}/{name}" if path else name
         try:
             names.check_vm(vm)
@@ -334,6 +350,11 @@ def vms_below(
             passed_over(vm, f"cannot be read by this user: {error.strerror}")
         except (FileNotFoundError, ForeignFile):
             continue  # it vanished, or became something else, while we walk
+        except OSError as error:
+            if not blames_file(error):
+                raise
+            log.warning("%s is passed over: %s", error.filename, error.strerror)
+            passed_over(vm, f"{CANNOT_BE_READ}{error.strerror}")
 
 
 def _names(vm: str, directory: Directory) -> list[str]:
@@ -360,11 +381,14 @@ def image_of(directory: Directory, name: str) -> Image | None:
     """Return the file of the volume NAME; None if there is none that this user may look at."""
     # so that no file has two names, `x.img` can only be the volume `x`
     for file in (name + _ENDING,) if name.endswith(_ENDING) else (name + _ENDING, name):
-        with contextlib.suppress(PermissionError):
-            status = directory.stat(file)
-            if status is not None and stat.S_ISREG(status.st_mode):
-                identity = status.st_dev, status.st_ino
-                return Image(file, status.st_size, 512 * status.st_blocks, identity)
+        status = status_of(directory, file)
+        if isinstance(status, OSError):
+            if isinstance(status, PermissionError):
+                continue
+            return Image(file, problem=f"{file} cannot be read: {status.strerror}")
+        if status is not None and stat.S_ISREG(status.st_mode):
+            identity = status.st_dev, status.st_ino
+            return Image(file, status.st_size, 512 * status.st_blocks, identity)
     return None
 
 

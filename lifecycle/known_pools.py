@@ -17,7 +17,7 @@ import tomllib
 from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle import names
-from lifecycle.errors import InvalidConfig, InvalidName, LifecycleError, printable
+from lifecycle.errors import InAnotherPool, InvalidConfig, InvalidName, LifecycleError, printable
 from lifecycle.files import Directory
 
 if TYPE_CHECKING:
@@ -226,6 +226,22 @@ def volume_at(path: str) -> Volume | None:
         volume_id = pool.backend.id_at(os.path.relpath(real, root))
         return pool[volume_id] if volume_id is not None and volume_id in pool else None
     return None
+
+
+def require_in_no_other(root: str, volume: Volume) -> None:
+    """Check that a volume which is to be made in the pool of this real path would not lie in another known pool.
+
+    One whose file system is not mounted now shows nothing that tells of it.
+
+    Raises:
+        InAnotherPool: it would.
+    """
+    place = f"{root}/{volume.vm}"
+    for one in known():
+        real = os.path.realpath(one.path)
+        inside = os.path.commonpath([root, real]) == root and real != root
+        if inside and os.path.commonpath([real, place]) == real:
+            raise InAnotherPool(volume.id, volume.pool.path, one.path)
 
 
 def _settings() -> Directory:

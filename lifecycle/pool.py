@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from typing import TYPE_CHECKING, Any, Self
 
 from lifecycle import config as settings
-from lifecycle import events, locking, names, opening, planning, together
+from lifecycle import events, known_pools, locking, names, opening, planning, together
 from lifecycle.backend import View
 from lifecycle.change import Fixed
 from lifecycle.config import PoolConfig, VolumeConfig
@@ -193,6 +193,7 @@ class Pool(Fixed):
         )
         settings.check_keep(keep, self.config.timezone)
         planning.check_new(self, volume_id, config)
+        known_pools.require_in_no_other(self.identity, volume)
         with self.changing(volume, create=True):
             planning.plan(volume, Event.CREATE, asked={"config": config}).run()
         return volume

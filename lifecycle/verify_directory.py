@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from lifecycle import names
 from lifecycle.backend import Finding
 from lifecycle.backend_directory import (
+    CANNOT_BE_READ,
     files_in,
     image_of,
     name_of,
@@ -26,7 +27,7 @@ def of_pool(root: Directory, config: PoolConfig) -> list[Finding]:
     found: list[Finding] = []
 
     def note(path: str, text: str) -> None:
-        found.append(Finding(path, text, harmful=False))
+        found.append(Finding(path, text, harmful=text.startswith(CANNOT_BE_READ)))
 
     def note_unless_hooks(path: str, text: str) -> None:
         if path != names.HOOKS:
