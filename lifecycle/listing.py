@@ -98,7 +98,8 @@ def open_vm(root: Directory, vm: str, *, create: bool = False) -> Directory:
     Raises:
         FileNotFoundError: there is none, and `create` is not set.
         ForeignFile: a step is no directory.
-        InAnotherPool: another pool lies at a step, or it cannot be told whether one does.
+        InAnotherPool: another pool lies at a step.
+        OSError: a step cannot be opened, or it cannot be told whether another pool lies there.
     """
     here = root
     for part in vm.split("/"):
@@ -108,15 +109,13 @@ def open_vm(root: Directory, vm: str, *, create: bool = False) -> Directory:
         finally:
             if above is not root:
                 above.close()
-        if has_pool_sign(here):
+        try:
+            if any(here.stat(sign) is not None for sign in POOL_SIGNS):
+                raise InAnotherPool(vm, root.path, here.path)
+        except BaseException:
             here.close()
-            raise InAnotherPool(vm, root.path, here.path)
+            raise
     return here
-
-
-def has_pool_sign(directory: Directory) -> bool:
-    """Tell whether a pool lies in the directory. What cannot be told is as good as one: it is not ours to touch."""
-    return any(status_of(directory, sign) is not None for sign in POOL_SIGNS)
 
 
 def volumes_below(directory: Directory) -> tuple[list[str], list[Found]]:

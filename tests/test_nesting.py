@@ -13,7 +13,8 @@ from command_line import Call
 from disks import MIB
 from mounts import CannotMount, FileSystem, run
 
-from lifecycle import Pool, known_pools, nesting
+from lifecycle import Pool, config, known_pools, loop_pool, nesting
+from lifecycle.hosts import libvirt_hook
 from lifecycle.known_pools import KnownPool
 from lifecycle.nesting import Ground, Storage, counted
 
@@ -400,3 +401,8 @@ def test_the_kernel_s_own_texts_can_be_read() -> None:
     assert ground.file_systems
     assert nesting.is_within("/foo/bar", "/foo")
     assert not nesting.is_within("/foobar", "/foo")
+
+
+def test_all_agree_on_what_makes_a_directory_a_pools() -> None:
+    """The light gate of libvirt's hook and the embedded pools say it for themselves: they import next to nothing."""
+    assert (config.POOL_FILE, loop_pool.IMAGE) == config.POOL_SIGNS == libvirt_hook.SIGNS

@@ -15,7 +15,7 @@ from refusing import refusing
 from snapshots import snapshot
 
 from lifecycle import Pool, known_pools
-from lifecycle.errors import InAnotherPool
+from lifecycle.errors import InAnotherPool, StorageFailed
 
 pytest_plugins = ["command_line"]
 
@@ -126,14 +126,18 @@ def test_an_inner_pool_is_left_alone(call: Call, outer: Pool, kind: str, place: 
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])
-def test_in_doubt_a_directory_is_another_pools(outer: Pool, code: int) -> None:
+def test_in_doubt_a_directory_is_not_touched(outer: Pool, code: int) -> None:
     """Whether a pool.toml lies there cannot be told."""
     volume = outer.create_volume("ci/root", SIZE)
     with refusing(Path(outer.path, "ci", "pool.toml"), "stat", code):
-        with pytest.raises(InAnotherPool):
-            volume.start()
-        with pytest.raises(InAnotherPool):
-            outer.create_volume("ci/other", SIZE)
+        for touch in (
+            volume.start,
+            volume.remove,
+            lambda: outer.create_volume("ci/other", SIZE),
+            lambda: outer.tidy("ci"),
+        ):
+            with pytest.raises(StorageFailed, match=r"pool\.toml"):
+                touch()
     volume.start()
 
 
