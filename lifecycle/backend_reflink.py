@@ -234,8 +234,8 @@ class ReflinkBackend(ReflinkCloning):
         with self.directory(vm) as directory:
             for name in listing.names_in(directory.entries()):
                 with self.opened(f"{vm}/{name}") as opened:
-                    if opened.view.state is State.DAMAGED:
-                        continue  # on the way back from that, all of it may be of worth
+                    if opened.evidence.unreadable is not None:
+                        continue  # what is of no worth cannot be told by less than all of it
                     opened.clear()
                     if opened.view.state is State.ABSENT:
                         ahead_files.drop(opened)

@@ -252,15 +252,7 @@ def _evidence(
             damage, status = f"{name}{kind} is not a regular file", None
         images[kind] = status
     changed_beside = _is_changed_beside(directory, name, statuses, unread)
-    made_from, told_number = None, None
-    with _taken_down(unread, Kind.WORKING):
-        if images[Kind.WORKING] is not None:
-            file = _file(name, Kind.WORKING, withdrawn)
-            made_from = tags.look_up_seal(directory, file, tags.MADE_FROM)
-    with _taken_down(unread, Kind.CURRENT):
-        if images[Kind.CURRENT] is not None and not is_recorded(images[Kind.CURRENT], record):
-            file = _file(name, Kind.CURRENT, withdrawn)
-            told_number = tags.look_up_seal(directory, file, tags.NUMBER)
+    made_from, told_number = _told(directory, name, images, withdrawn, record, unread)
     for kind, why in unread.items():
         damage = damage or f"{name}{kind} cannot be read: {why.strerror}"
     return Evidence(
@@ -304,8 +296,29 @@ def _is_changed_beside(
     """Tell whether a `-cow.img` holds what the image lacks, or may hold it."""
     changed = statuses[Kind.COW] is not None
     with _taken_down(unread, Kind.COW):
-        changed = changed and copying.holds_data(directory, name + Kind.COW)
+        return changed and copying.holds_data(directory, name + Kind.COW)
     return changed
+
+
+def _told(
+    directory: Directory,
+    name: str,
+    images: Mapping[str, os.stat_result | None],
+    withdrawn: Collection[str],
+    record: Record | None,
+    unread: dict[str, OSError],
+) -> tuple[SealTold | None, SealTold | None]:
+    """Return what the working image was made from, and of which number a current one is that no record speaks of."""
+    made_from, number = None, None
+    with _taken_down(unread, Kind.WORKING):
+        if images[Kind.WORKING] is not None:
+            file = _file(name, Kind.WORKING, withdrawn)
+            made_from = tags.look_up_seal(directory, file, tags.MADE_FROM)
+    with _taken_down(unread, Kind.CURRENT):
+        if images[Kind.CURRENT] is not None and not is_recorded(images[Kind.CURRENT], record):
+            file = _file(name, Kind.CURRENT, withdrawn)
+            number = tags.look_up_seal(directory, file, tags.NUMBER)
+    return made_from, number
 
 
 @contextlib.contextmanager

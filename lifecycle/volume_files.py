@@ -414,9 +414,12 @@ class VolumeFiles(VolumeImages):
         Raises:
             ForeignFile: it has another name elsewhere, through which the VM's writes would be seen.
         """
-        withdrawing.require_own_name_only(self)
         fd = self.open_working()
         try:
+            if (
+                os.fstat(fd).st_nlink > 1
+            ):  # asked now, when what a crash left of its making has been cleared away
+                withdrawing.require_own_name_only(self)
             tags.drop_all_of_hosts(fd)
         finally:
             os.close(fd)
