@@ -56,6 +56,7 @@ class View(NamedTuple):
         in_doubt: whether it is so since a flush of its working image failed, which is there: it can be discarded.
         way_back: the number to revert to from damage, if none is given.
         readable: whether what is written down about it is not of a newer version.
+        is_known: whether what is written down about it, its configuration above all, could be read.
         read_only: whether nothing of it is ever written, the pool's directory included. VMs share its image then,
             and no one keeps count of them: it shows as at rest, and can be started and stopped at any time.
     """
@@ -76,6 +77,7 @@ class View(NamedTuple):
     in_doubt: bool = False
     way_back: int = 0
     readable: bool = True
+    is_known: bool = True
     read_only: bool = False
 
     # the rulebook's conditions (states.CONDITIONS)

@@ -22,11 +22,7 @@ Document = dict[str, Any]
 
 def of_volume(volume: Volume, *, revisions: bool = True) -> Document:
     """Return what `show` prints; `list` leaves the revisions out."""
-    try:
-        in_use_by: Sequence[Holder] | None = volume.in_use_by
-    except StorageFailed:
-        in_use_by = None  # what cannot be opened cannot be asked for
-    document = _of_view(volume, volume.look(), volume.usage, in_use_by)
+    document = _of_view(volume, volume.look(), volume.usage, _in_use_by(volume))
     if revisions:
         document["revisions"] = [of_revision(one) for one in volume.revisions]
     return document
@@ -43,13 +39,21 @@ def of_survey(pool: Pool, vm: str | None = None) -> Iterator[Document]:
         if not one.is_volume:
             yield _of_directory(one)
             continue
-        users = using.get(one.image, []) if one.image is not None else []
+        users: Sequence[Holder] | None = using.get(one.image, []) if one.image is not None else []
         volume = Volume(pool, one.id)
         if not one.view.running:
-            users = [user for user in users if user.name != WORKER]
+            users = [user for user in users or () if user.name != WORKER]
         elif not users:  # as far as this user may see; the kernel knows more
-            users = list(volume.in_use_by)
+            users = _in_use_by(volume)
         yield _of_view(volume, one.view, one.usage, users)
+
+
+def _in_use_by(volume: Volume) -> Sequence[Holder] | None:
+    """Return who holds its image open; None if that cannot be asked, for it cannot be opened."""
+    try:
+        return volume.in_use_by
+    except StorageFailed:
+        return None
 
 
 def _of_directory(surveyed: Surveyed) -> Document:

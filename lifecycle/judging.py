@@ -377,6 +377,7 @@ def _damaged(
         moved=evidence.moved,
         in_doubt=in_doubt,
         readable=not evidence.newer,
+        is_known=evidence.record is not None or evidence.statuses.get(Kind.RECORD) is None,
     )
     return Judgement(view, record)
 

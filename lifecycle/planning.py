@@ -283,8 +283,8 @@ def _require_known_sources(volume: Volume, view: View, others: Sequence[tuple[st
     Only a volume without images of its own can be a disposable.
     """
     for one, found in others:
-        is_one = found.current is None and not found.numbers
-        if one != volume.id and found.state is State.DAMAGED and is_one:
+        may_be_one = found.current is None and not found.numbers
+        if one != volume.id and not found.is_known and may_be_one:
             raise Refused(
                 volume.id,
                 view.state,

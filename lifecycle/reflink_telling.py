@@ -195,9 +195,13 @@ class ReflinkTelling:
         Whoever asks has it open for a moment, and so must not do it while an event asks.
         """
         with self.alone(vm) as (directory, is_alone):
-            status = directory.stat(file)
+            status = status_of(directory, file)
             if status is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
+            if isinstance(status, OSError):
+                if not is_alone:
+                    raise status
+                return holders.ask_for(lambda: directory.open_file(file))
             if not is_alone:
                 doubt = "" if holders.sees_everyone() else "an event of its VM is under way"
                 return Asked(None, identity(status), doubt=doubt)
