@@ -7,10 +7,9 @@ they are listed only when they are asked for. Without it all is read in one go.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -321,15 +320,23 @@ def _told(
     return made_from, number
 
 
-@contextlib.contextmanager
-def _taken_down(unread: dict[str, OSError], kind: str) -> Iterator[None]:
+class _taken_down:  # noqa: N801 - it is used as a function; as a generator it would cost each look a good part more
     """Take down that the volume's file of that kind could not be read in the block."""
-    try:
-        yield
-    except OSError as error:
-        if not blames_file(error):
-            raise
-        unread[kind] = error
+
+    __slots__ = ("_kind", "_unread")
+
+    def __init__(self, unread: dict[str, OSError], kind: str) -> None:
+        self._unread = unread
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if not isinstance(error, OSError) or not blames_file(error):
+            return False
+        self._unread[self._kind] = error
+        return True
 
 
 def _namesake(directory: Directory, name: str, record: Record | None) -> os.stat_result | None:
