@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from benchmarks.images import Image
 from benchmarks.places import Place
 from benchmarks.ways import NOT_READY, START, Way
-from lifecycle import Pool, Volume, files
+from lifecycle import Pool, Volume, ahead_files, files
+from lifecycle.backend_reflink import ReflinkBackend
 from lifecycle.config import PoolConfig
 from lifecycle.precaching import WORKER
 
@@ -121,9 +122,8 @@ class Library(Way):
 
 def wait_until_ready(volume: Volume) -> bool:
     """Return True once the volume's next working image is there and fresh, and who made it is gone; False if not."""
-    ready = f"{volume.pool.path}/{volume.id}-precache.img"
     end = time.monotonic() + _PATIENCE
-    while not _is_fresh(ready, volume) or _is_at_work():
+    while not _is_fresh(volume) or _is_at_work():
         if time.monotonic() > end:
             return False
         time.sleep(0.0005)
@@ -140,11 +140,12 @@ def _is_at_work() -> bool:
     return False
 
 
-def _is_fresh(ready: str, volume: Volume) -> bool:
-    """Tell whether the image is one of what is current: its modification time says of what it was made."""
-    with suppress(FileNotFoundError):
-        return os.stat(ready).st_mtime_ns == volume.current
-    return False
+def _is_fresh(volume: Volume) -> bool:
+    """Tell whether an image is ready that was made from what is current."""
+    if not os.path.exists(f"{volume.pool.path}/{volume.id}-precache.img"):
+        return False
+    with ReflinkBackend(volume.pool.path, volume.pool.config).opened(volume.id) as opened:
+        return ahead_files.fresh_precache(opened) is not None
 
 
 class LibraryCloning(Library):
