@@ -275,14 +275,11 @@ def _evidence(
     )
 
 
-def is_recorded(current: os.stat_result | None, record: Record | None) -> bool:
-    """Tell by its seal alone whether the current image is the one that the record speaks of.
-
-    The empty image is not told so: it bears the same seal in every size.
-    """
-    if current is None or record is None or not record.current or record.at is None:
+def bears_seal(image: os.stat_result | None, record: Record | None) -> bool:
+    """Tell whether an image bears the seal of the one that the record calls current."""
+    if image is None or record is None or record.current is None or record.at is None:
         return False
-    return current.st_mtime_ns == seals.seal(record.current, record.second)
+    return image.st_mtime_ns == seals.seal(record.current, record.second)
 
 
 def _file(name: str, kind: str, withdrawn: Collection[str]) -> str:
@@ -314,7 +311,7 @@ def _told(
             file = _file(name, Kind.WORKING, withdrawn)
             made_from = tags.look_up_seal(directory, file, tags.MADE_FROM)
     with _taken_down(unread, Kind.CURRENT):
-        if images[Kind.CURRENT] is not None and not is_recorded(images[Kind.CURRENT], record):
+        if images[Kind.CURRENT] is not None and not bears_seal(images[Kind.CURRENT], record):
             file = _file(name, Kind.CURRENT, withdrawn)
             number = tags.look_up_seal(directory, file, tags.NUMBER)
     return made_from, number

@@ -32,7 +32,7 @@ from lifecycle import names, seals
 from lifecycle.backend import View
 from lifecycle.config import CrashPolicy
 from lifecycle.doubt import is_marked
-from lifecycle.evidence import Evidence, is_recorded
+from lifecycle.evidence import Evidence, bears_seal
 from lifecycle.names import Kind
 from lifecycle.record import CRASH, Record
 from lifecycle.seals import Origin
@@ -228,7 +228,7 @@ def _made_at(evidence: Evidence) -> datetime | None:
 def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...]]:
     """Return the record as the images say it should be, and what was found."""
     findings = []
-    if is_recorded(evidence.current, record):
+    if _is_as_recorded(evidence, record):
         return record, ()
     known = evidence.current_on_file()
     highest = max(evidence.revisions, default=0)
@@ -260,11 +260,16 @@ def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...
     return record, tuple(findings)
 
 
-def bears_seal(image: os.stat_result | None, record: Record) -> bool:
-    """Tell whether an image bears the seal of the one that the record calls current."""
-    if image is None or record.current is None or record.at is None:
+def _is_as_recorded(evidence: Evidence, record: Record) -> bool:
+    """Tell by its seal alone whether the current image is the one that the record speaks of.
+
+    Then nothing came between the two, and the revisions need not be looked at. Of the empty image that cannot be told
+    so: it may have been given another size.
+    """
+    if not record.current or not bears_seal(evidence.current, record):
         return False
-    return image.st_mtime_ns == seals.seal(record.current, record.second)
+    # while it runs, the working image goes by the number that it was made from
+    return evidence.working is not None or not is_copied(evidence)
 
 
 def is_copied(evidence: Evidence) -> bool:

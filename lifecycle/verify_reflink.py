@@ -12,9 +12,9 @@ from lifecycle import names, seals
 from lifecycle.backend import Finding, View
 from lifecycle.config import CrashPolicy
 from lifecycle.errors import storage
-from lifecycle.evidence import ATTEMPTS, Evidence, gather, gather_all, marks
+from lifecycle.evidence import ATTEMPTS, Evidence, bears_seal, gather, gather_all, marks
 from lifecycle.files import Directory
-from lifecycle.judging import Judgement, bears_seal, is_copied, judge, leftover_files, two_files
+from lifecycle.judging import Judgement, is_copied, judge, leftover_files, two_files
 from lifecycle.listed_files import status_of
 from lifecycle.listing import Found, directories_below, exists, is_directory, open_vm
 from lifecycle.names import FileName, Kind

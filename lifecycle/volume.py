@@ -255,7 +255,9 @@ class Volume(VolumeTelling):
         view = self.require(self.look())
         if view.state is State.DAMAGED:
             raise Refused(self.id, view.state, "prune", view.damage or "", view.allowed)
-        return self.pool.policy_for(view.config).plan(self.revisions, names.now())
+        policy, revisions = self.pool.policy_for(view.config), self.revisions
+        self.require(self.look())  # whoever removed it meanwhile left no revisions to plan by
+        return policy.plan(revisions, names.now())
 
     def prune(self) -> Plan:
         """Remove what retention does not keep; return its plan. Durable when this returns.

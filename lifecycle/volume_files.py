@@ -37,9 +37,10 @@ from lifecycle import record as records
 from lifecycle.change import Change
 from lifecycle.doubt import Image
 from lifecycle.errors import InUse, InvalidSize, cut_short
+from lifecycle.evidence import bears_seal
 from lifecycle.files import Draft
 from lifecycle.flushing import Steps, Unflushed
-from lifecycle.judging import bears_seal, leftover_files
+from lifecycle.judging import leftover_files
 from lifecycle.listed_files import status_of
 from lifecycle.names import Kind
 from lifecycle.record import CRASH, Note, Record

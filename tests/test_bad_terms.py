@@ -191,10 +191,19 @@ def test_nothing_is_pruned(broken: tuple[Volume, str], call: Call) -> None:
         with pytest.raises(PluginFailed) as caught:
             planning(volume)
         assert said in str(caught.value)
-    for words in ("prune", "prune ci/root", "prune --dry-run", "prune ci --dry-run"):
+    for words in ("prune ci/root", "prune ci/root --dry-run"):
         assert said in call(*words.split(), status=1).complaint
         complained = call(*words.split(), "--json", status=1).document
         assert said in complained["error"]["message"]
+    for words in ("prune", "prune --dry-run", "prune ci --dry-run"):
+        assert said in call(*words.split(), status=1).out + call(*words.split(), status=1).err
+        document = call(*words.split(), "--json", status=1).document
+        (error,) = (
+            [one["error"] for one in document]
+            if isinstance(document, list)
+            else [document["error"]["message"]]
+        )
+        assert said in error
     assert snapshot(volume.pool.path) == before
 
 

@@ -52,7 +52,7 @@ COMMANDS = [
     "adopt ../tree --json --remove-cow",
 ]
 """Every command that only shows something."""
-FINDS_DAMAGE = {"verify", "verify ci"}
+FINDS_DAMAGE = {"verify", "verify ci", "prune --dry-run", "prune --dry-run --all-pools"}
 
 _PATIENCE = 120
 """Seconds. Only for what hangs, which would else never end."""

@@ -246,10 +246,9 @@ def test_what_cannot_be_asked_below_is_left_out(
     pool = Pool.create(place / "vms", loop=300 * MIB)
     monkeypatch.setattr(loop_pool, "_PATH", "/nonexistent")
     inner = os.statvfs(pool.path)
-    assert pool.backend.room() == (
-        inner.f_bavail * inner.f_frsize,
-        inner.f_blocks * inner.f_frsize,
-    )
+    free, total = pool.backend.room()
+    assert total == inner.f_blocks * inner.f_frsize
+    assert abs(free - inner.f_bavail * inner.f_frsize) <= MIB  # an XFS goes on tidying up
     run("umount", pool.path)
 
 
