@@ -321,7 +321,7 @@ class InAnotherPool(NoSuchVolume):
         self.inner = inner
 
     def __str__(self) -> str:
-        return (
+        return printable(
             f"{self.volume}: that lies in another pool, {self.inner}, and is none of {self.pool};"
             f" say `--pool {shlex.quote(self.inner)}`, and the name in that pool."
         )

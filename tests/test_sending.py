@@ -80,6 +80,7 @@ ERRORS: dict[str, LifecycleError] = {
     "NoSuchPool": errors.NoSuchPool("vms", ["ci"]),
     "NoSuchRevision": errors.NoSuchRevision("a/b", 7, [1, 2]),
     "Locked": errors.Locked("a", 0.5, [Holder("python3", 1)]),
+    "InAnotherPool": errors.InAnotherPool("a/b", "/srv/vms", "/srv/vms/a"),
     "FlushFailed": errors.FlushFailed(
         "a/b",
         "commit",

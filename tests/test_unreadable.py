@@ -124,7 +124,6 @@ def test_what_cannot_be_read_damages_its_volume_and_no_other(
         recovered = {one["id"]: one for one in call("recover", "--json", status=1).document}
         assert recovered[BAD]["failed"]
         assert {one: recovered[one]["state"] for one in GOOD} == dict.fromkeys(GOOD, "committed")
-        pool.config = pool.config._replace(keep="last 1")
         for volume_id in GOOD:
             pool[volume_id].configure(keep="last 1")
         pruned = {one["id"]: one for one in call("prune", "--json", status=1).document}
@@ -299,9 +298,9 @@ def _stop(pool: Pool) -> None:
 
 
 def _make_room(pool: Pool) -> None:
-    pool.config = pool.config._replace(reserve="100%", prune_for_reserve=True)
-    pool.backend.config = pool.config  # type: ignore[attr-defined]
-    pool["ci/root"].start()
+    settings = Path(pool.path, "pool.toml")
+    settings.write_text(f'{settings.read_text()}reserve = "100G"\nprune_for_reserve = true\n')
+    Pool.open(pool.path)["ci/root"].start()
 
 
 def _tidy(pool: Pool) -> None:

@@ -72,6 +72,7 @@ ERRORS: dict[str, Callable[[], LifecycleError]] = {
         EVIL,
         errors.FlushError(OSError(5, EVIL, EVIL), EVIL, own=True, unnoted=EVIL),
     ),
+    "InAnotherPool": lambda: errors.InAnotherPool(EVIL, EVIL, EVIL),
     "PluginFailed": lambda: errors.PluginFailed(EVIL, EVIL),
     "NotASubscriber": lambda: errors.NotASubscriber(EVIL, EVIL),
     "HookFailed": lambda: errors.HookFailed(EVIL, EVIL, EVIL),
