@@ -19,6 +19,7 @@ from refusing import refusing
 from snapshots import snapshot
 
 from lifecycle import LifecycleError, Pool, Refused, Volume, known_pools
+from lifecycle.backend_reflink import ReflinkBackend
 from lifecycle.errors import StorageFailed
 
 pytest_plugins = ["command_line"]
@@ -298,9 +299,8 @@ def _stop(pool: Pool) -> None:
 
 
 def _make_room(pool: Pool) -> None:
-    settings = Path(pool.path, "pool.toml")
-    settings.write_text(f'{settings.read_text()}reserve = "100G"\nprune_for_reserve = true\n')
-    Pool.open(pool.path)["ci/root"].start()
+    config = pool.config._replace(reserve="100%", prune_for_reserve=True)
+    Pool(pool.path, config, ReflinkBackend(pool.path, config))["ci/root"].start()
 
 
 def _tidy(pool: Pool) -> None:
