@@ -27,7 +27,6 @@ from mounts import FileSystem
 from stopping import Stopped, stopping_at
 
 from lifecycle import LifecycleError, Pool, Volume, names
-from lifecycle.names import Kind
 
 FULL = os.environ.get("LIFECYCLE_CRASH") == "full"
 LIVES, STEPS = (200, 50) if FULL else (40, 50)
@@ -133,20 +132,28 @@ class Lives(RuleBasedStateMachine):
         found = self.seen(name)
         possible = [disks for disks in trail if seen_in(disks, [name]) == found]
         assert possible, (found, [seen_in(disks, [name]) for disks in trail])
-        self.model.disks = copy.deepcopy(possible[-1])
+        # what cannot be seen yet tells two of them apart: a revision's name that a cut-off step gave to what is current
+        kept = self.on_file(name)
+        exact = [one for one in possible if name in one and one[name].kept == kept]
+        self.model.disks = copy.deepcopy((exact or possible)[-1])
         self.open()
 
     def partly_removed(self, disks: dict[str, Disk], name: str) -> dict[str, Disk]:
         """A removal takes the revisions in the order of the directory: any of them may be left."""
         left = copy.deepcopy(disks)
-        vm, _, own = name.rpartition("/")
-        files = [names.parse_file(file) for file in os.listdir(f"{self.path}/{vm}")]
-        left[name].kept &= {
-            file.number
-            for file in files
-            if file is not None and file.kind == Kind.REVISION and file.volume == own
-        }
+        left[name].kept &= self.on_file(name)
         return left
+
+    def on_file(self, name: str) -> set[int]:
+        """Return the numbers of a volume's revisions that have a name of their own."""
+        vm, _, own = name.rpartition("/")
+        directory = f"{self.path}/{vm}"
+        found = os.listdir(directory) if os.path.isdir(directory) else []
+        return {
+            file.number
+            for file in map(names.parse_file, found)
+            if file is not None and file.number is not None and file.volume == own
+        }
 
     def seen(self, *only: str) -> dict[str, dict[str, object]]:
         volumes = [self.volumes[name] for name in only if name in self.pool] if only else self.pool
