@@ -239,10 +239,12 @@ class Model:
     def revert(self, name: str, to: int | None = None) -> None:
         disk = self._meeting(name)
         if disk.working is not None:
-            if to is not None and disk.source is None:
-                raise Refusal("Refused")
+            if to is not None:
+                self._require_way_to(disk, to)
             self._throw_away(disk)
-            return
+            if to is None:
+                return
+            self.step()
         if disk.source is not None:
             raise Refusal("Refused")
         if to is None:
@@ -256,6 +258,14 @@ class Model:
             disk.keep_current()
             self.step()
         disk.current, disk.rest = to, "reverted"
+
+    @staticmethod
+    def _require_way_to(disk: Disk, to: int) -> None:
+        """Refuse to take a running volume to a revision that it has not, or without snapshots."""
+        if disk.source is not None or disk.moved:
+            raise Refusal("Refused")
+        if to not in {0, disk.current, *disk.listed}:
+            raise Refusal("NoSuchRevision")
 
     @staticmethod
     def _own_size(disk: Disk) -> int | None:
