@@ -1,9 +1,10 @@
 """A process that ends at its N-th change to files, played in the test's own process.
 
 Every call of `lifecycle.files.os` that changes something is counted; the N-th one raises `Stopped` instead of doing
-it, and so does every later one until the block is left. `Stopped` is no `Exception`, so nothing of the product
-catches it; but its `with` and `finally` blocks still run, which they would not if the process were killed. They
-cannot change anything any more, only close what is open and let locks go. (tests/crash ends real processes.)
+it, and so does every later one until the block is left. `Stopped` is a `KeyboardInterrupt`, so nothing of the
+product keeps it to itself; but its `with` and `finally` blocks still run, which they would not if the process were
+killed. They cannot change anything any more, only close what is open and let locks go. (tests/crash ends real
+processes.)
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _CHANGING = frozenset(
 )
 
 
-class Stopped(BaseException):
+class Stopped(KeyboardInterrupt):
     """The process has ended here."""
 
 
