@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -113,6 +113,7 @@ def image_made_ahead_of_the_same_number(pool: Pool) -> Path:
     return Path(pool.path, "other/root-precache.img")
 
 
+@pytest.mark.parametrize("later", [timedelta(0), timedelta(minutes=1)], ids=["at once", "later"])
 @pytest.mark.parametrize("put", WAYS)
 @pytest.mark.parametrize(
     "source",
@@ -124,14 +125,24 @@ def image_made_ahead_of_the_same_number(pool: Pool) -> Path:
     ],
 )
 def test_content_that_brings_its_time_along_was_written(
-    pool: Pool, source: Callable[[Pool], Path], put: Callable[[Path, Path], None]
+    pool: Pool,
+    source: Callable[[Pool], Path],
+    put: Callable[[Path, Path], None],
+    later: timedelta,
 ) -> None:
     volume = pool.create_volume("ci-42/root", SIZE)
     cycle(volume, b"first")
-    brought = source(pool)
+    with freeze_time(datetime.now(UTC) + later):
+        brought = source(pool)
     volume.start()
     put(brought, Path(volume.path))
 
+    if (
+        volume.state is State.DAMAGED
+    ):  # its attributes came along, and say of which other image it was made
+        volume.revert()
+        assert disk(b"brought") in [seen(volume, one.number) for one in volume.revisions]
+        return
     assert volume.state is State.DIRTY
     assert volume.stop().event == "commit"
     assert seen(volume) == disk(b"brought")
