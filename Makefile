@@ -41,7 +41,7 @@ format: $(VENV)/developed
 	$(BIN)/ruff format
 
 diagrams: $(VENV)/developed
-	$(BIN)/python -m lifecycle.diagrams diagrams
+	$(BIN)/python -m lifecycle.report.diagrams diagrams
 
 docs: $(VENV)/developed
 	$(BIN)/python docs/write_commands.py

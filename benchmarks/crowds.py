@@ -13,7 +13,8 @@ from benchmarks.places import DISK, KINDS, MEMORY, Place, Places
 from benchmarks.runner import Collected, timed
 from benchmarks.scale import MIB, Scale
 from benchmarks.ways import START, STOP
-from lifecycle import Volume, together
+from lifecycle import Volume
+from lifecycle.engine import batch
 
 TOGETHER = "volumes together"
 AT_ONCE, ONE_BY_ONE, ALONE = "at once", "one by one", "one by one, nothing else"
@@ -24,11 +25,11 @@ Act = Callable[[list[Volume]], float]
 
 
 def _start_at_once(volumes: list[Volume]) -> float:
-    return timed(lambda: together.start(volumes))
+    return timed(lambda: batch.start(volumes))
 
 
 def _stop_at_once(volumes: list[Volume]) -> float:
-    return timed(lambda: together.stop(volumes))
+    return timed(lambda: batch.stop(volumes))
 
 
 def _start_each(volumes: list[Volume]) -> float:

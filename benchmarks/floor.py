@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from benchmarks.images import Image
 from benchmarks.ways import Way
-from lifecycle.files import FICLONE
+from lifecycle.linux.files import FICLONE
 
 _RECORD = b"{" + b" " * 300 + b"}"
 """As long as a volume's record is."""

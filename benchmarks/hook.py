@@ -18,8 +18,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lifecycle import Pool, known_pools
-from lifecycle.hosts import libvirt
+from lifecycle import Pool
+from lifecycle.hosts.libvirt import install
+from lifecycle.machine import known_pools
 
 RUNS = 30
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
@@ -50,8 +51,8 @@ def measure(directory: Path, below: Path) -> None:
     pool = Pool.create(directory / "vms")
     known_pools.enter(pool.path)
     volumes = [pool.create_volume(f"ci/{name}", "1G") for name in ("root", "home", "swap")]
-    libvirt.install(str(below))
-    hook = str(below / libvirt.HOOK[1:])
+    install.install(str(below))
+    hook = str(below / install.HOOK[1:])
     ours, others = xml([volume.path for volume in volumes]), xml(["/var/lib/vms/other.qcow2"])
     calls = {
         "python -c pass": ([sys.executable, "-c", "pass"], ""),

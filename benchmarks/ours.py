@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 from benchmarks.images import Image
 from benchmarks.places import Place
 from benchmarks.ways import NOT_READY, START, Way
-from lifecycle import Pool, Volume, ahead_files, files
+from lifecycle import Pool, Volume
 from lifecycle.backend_reflink import ReflinkBackend
 from lifecycle.config import PoolConfig
-from lifecycle.precaching import WORKER
+from lifecycle.linux import files
+from lifecycle.reflink import precached
+from lifecycle.subscribers.precaching import WORKER
 
 SCRIPT = str(Path(sys.executable).with_name("lifecycle"))
 CLONED = "clones"
@@ -145,7 +147,7 @@ def _is_fresh(volume: Volume) -> bool:
     if not os.path.exists(f"{volume.pool.path}/{volume.id}-precache.img"):
         return False
     with ReflinkBackend(volume.pool.path, volume.pool.config).opened(volume.id) as opened:
-        return ahead_files.fresh_precache(opened) is not None
+        return precached.fresh_precache(opened) is not None
 
 
 class LibraryCloning(Library):

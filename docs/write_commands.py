@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from lifecycle.cli import COMMANDS, cli
+from lifecycle.cli.app import COMMANDS, cli
 
 HEAD = """\
 # Commands

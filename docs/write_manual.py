@@ -13,8 +13,8 @@ import click
 from write_commands import COMMON
 
 from lifecycle import __version__
-from lifecycle.cli import COMMANDS, cli
-from lifecycle.drawing.chart import MEANINGS, chart
+from lifecycle.cli.app import COMMANDS, cli
+from lifecycle.report.drawing.chart import MEANINGS, chart
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PAGE = os.path.join(HERE, "lifecycle.1")

@@ -18,8 +18,10 @@ from importlib import import_module
 TYPE_CHECKING = False  # importing typing for it would take longer than all else here
 if TYPE_CHECKING:
     from lifecycle import errors, events, policies
-    from lifecycle.change import Change, Revision
     from lifecycle.config import CrashPolicy, Kind
+    from lifecycle.engine.pool import Pool
+    from lifecycle.engine.vm import VM
+    from lifecycle.engine.volume import Volume
     from lifecycle.errors import (
         InUse,
         InvalidConfig,
@@ -39,10 +41,8 @@ if TYPE_CHECKING:
         StorageFailed,
         Vetoed,
     )
-    from lifecycle.pool import Pool
+    from lifecycle.model import Change, Revision
     from lifecycle.states import Event, State
-    from lifecycle.vm import VM
-    from lifecycle.volume import Volume
 
 __version__ = "0.1.0"
 
@@ -79,7 +79,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "change": ("Change", "Revision"),
+    "model": ("Change", "Revision"),
     "config": ("CrashPolicy", "Kind"),
     "errors": (
         "InUse",
@@ -102,10 +102,10 @@ _HOMES = {
     ),
     "events": (),
     "policies": (),
-    "pool": ("Pool",),
+    "engine.pool": ("Pool",),
     "states": ("Event", "State"),
-    "vm": ("VM",),
-    "volume": ("Volume",),
+    "engine.vm": ("VM",),
+    "engine.volume": ("Volume",),
 }
 """The modules that the public names come from. They are loaded when first asked for: a host's hook, which runs at each
 step of each VM's life, mostly needs none of them."""

@@ -23,14 +23,14 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from lifecycle.config import DEFAULT_CONFIG, CrashPolicy, VolumeConfig
-from lifecycle.record import Note
+from lifecycle.reflink.record import Note
 from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
 
 if TYPE_CHECKING:
-    from lifecycle.change import Change, Revision
+    from lifecycle.engine.pool import Pool
+    from lifecycle.engine.volume import Volume
     from lifecycle.errors import Holder
-    from lifecycle.pool import Pool
-    from lifecycle.volume import Volume
+    from lifecycle.model import Change, Revision
 
 WITHOUT_WRITING = (Event.START, Event.RELEASE)
 """What can happen to a volume of which nothing is ever written: VMs come and go."""

@@ -8,7 +8,7 @@ everything:
   keeping a revision are a few directory operations at any size; only the working image is a clone.
 - One rename is the commit point (VolumeFiles.promote): keep what is current under its revision's name, rename the new
   image over it, put the record in place, sync the directory. A crash in between is understood by looking
-  (evidence.py).
+  (reflink/scan.py).
 
 Nothing is remembered between calls: the directory is the truth. Looking takes no lock; acting is done under the
 VM's lock, which is a flock on its directory.
@@ -22,23 +22,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from lifecycle import (
-    ahead_files,
-    copying,
-    events,
-    files,
-    holders,
-    listing,
-    names,
-    probing,
-    tags,
-    withdrawing,
-)
 from lifecycle import config as settings
+from lifecycle import events, ids
 from lifecycle.backend import View
-from lifecycle.change import Change
 from lifecycle.config import PoolConfig, VolumeConfig
-from lifecycle.doubt import Image
 from lifecycle.errors import (
     ForeignFile,
     InvalidSize,
@@ -48,23 +35,27 @@ from lifecycle.errors import (
     Refused,
     Unsupported,
 )
-from lifecycle.evidence import gather_locked
-from lifecycle.files import Directory
-from lifecycle.flushing import Steps
-from lifecycle.forking import Lock, ThreadState
-from lifecycle.judging import judge
-from lifecycle.loop_devices import identity
-from lifecycle.names import Kind
-from lifecycle.record import Note, Record
-from lifecycle.reflink_cloning import ReflinkCloning
+from lifecycle.ids import Kind
+from lifecycle.linux import copying, files, holders, probing, xattrs
+from lifecycle.linux.durability import Steps
+from lifecycle.linux.failed_flush import Image
+from lifecycle.linux.files import Directory
+from lifecycle.linux.fork_safety import Lock, ThreadState
+from lifecycle.linux.loop_devices import identity
+from lifecycle.model import Change
+from lifecycle.reflink import precached, walk, withdrawal
+from lifecycle.reflink.cloning import ReflinkCloning
+from lifecycle.reflink.interpret import judge
+from lifecycle.reflink.record import Note, Record
+from lifecycle.reflink.scan import gather_locked
+from lifecycle.reflink.steps import VolumeFiles, revision_of, truncate
+from lifecycle.reflink.withdrawal import withdrawn
 from lifecycle.sizes import SECTOR, round_up
 from lifecycle.states import RUNNING, State
-from lifecycle.volume_files import VolumeFiles, revision_of, truncate
-from lifecycle.withdrawing import withdrawn
 
 if TYPE_CHECKING:
-    from lifecycle.pool import Pool
-    from lifecycle.volume import Volume
+    from lifecycle.engine.pool import Pool
+    from lifecycle.engine.volume import Volume
 
 log = logging.getLogger("lifecycle.backend")
 
@@ -197,7 +188,7 @@ class ReflinkBackend(ReflinkCloning):
 
     def _locked(self, volume_id: str) -> _LockedVM | None:
         """Return the volume's VM, if this thread has its lock."""
-        return self._this_thread.locked.get(names.split_id(volume_id)[0])
+        return self._this_thread.locked.get(ids.split_id(volume_id)[0])
 
     def _unsettle(self, volume_id: str) -> None:
         """Forget how the volume was found."""
@@ -217,7 +208,7 @@ class ReflinkBackend(ReflinkCloning):
             if not opened.findings:
                 return self._settled(volume_id, opened)
             log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
-            withdrawing.put_back(opened)
+            withdrawal.put_back(opened)
             opened.write_down()
         with self.opened(volume_id) as opened:
             return self._settled(volume_id, opened)
@@ -232,13 +223,13 @@ class ReflinkBackend(ReflinkCloning):
     def tidy(self, vm: str) -> None:
         """Remove the leftovers of all names in the VM's directory, and records without images."""
         with self.directory(vm) as directory:
-            for name in listing.names_in(directory.entries()):
+            for name in walk.names_in(directory.entries()):
                 with self.opened(f"{vm}/{name}") as opened:
                     if opened.evidence.unreadable is not None:
                         continue  # what is of no worth cannot be told by less than all of it
                     opened.clear()
                     if opened.view.state is State.ABSENT:
-                        ahead_files.drop(opened)
+                        precached.drop(opened)
                         directory.remove(name + Kind.RECORD)
             directory.sync()
         self._drop_empty(vm)
@@ -246,9 +237,9 @@ class ReflinkBackend(ReflinkCloning):
     def configure(self, volume_id: str, config: VolumeConfig) -> None:
         """Write down how the volume is set up."""
         with self._acting(volume_id) as opened:
-            ahead_files.drop_ready(opened, keep=config.ready)
+            precached.drop_ready(opened, keep=config.ready)
             if not config.snapshots:
-                ahead_files.drop_precache(opened)
+                precached.drop_precache(opened)
             opened.write(opened.record._replace(config=config))
             opened.directory.sync()
 
@@ -261,10 +252,10 @@ class ReflinkBackend(ReflinkCloning):
 
     def accept(self, volume_id: str) -> tuple[int, ...]:
         """Seal the images anew that do not bear their seal."""
-        from lifecycle import resealing  # noqa: PLC0415 - seldom needed
+        from lifecycle.reflink import reseal  # noqa: PLC0415 - seldom needed
 
         with self._acting(volume_id) as opened:
-            return resealing.reseal(opened)
+            return reseal.reseal(opened)
 
     def tag(self, volume_id: str, key: str, value: str | None) -> None:
         """Tag the working image."""
@@ -273,21 +264,21 @@ class ReflinkBackend(ReflinkCloning):
                 raise NoSuchVolume(volume_id, self.root)
             fd = opened.open_working()
             try:
-                tags.put(fd, key, value)
+                xattrs.put(fd, key, value)
             finally:
                 os.close(fd)
 
     def wants_ahead(self, volume_id: str) -> str | None:
         """Return the volume whose working images should be made ahead: this one, or its source."""
-        from lifecycle import ahead_reflink  # noqa: PLC0415 - not needed by a start
+        from lifecycle.reflink import precacher  # noqa: PLC0415 - not needed by a start
 
-        return ahead_reflink.wanting(self, volume_id)
+        return precacher.wanting(self, volume_id)
 
     def make_ahead(self, volume_id: str) -> int:
         """Make the working images that are missing."""
-        from lifecycle import ahead_reflink  # noqa: PLC0415 - only in a process of its own
+        from lifecycle.reflink import precacher  # noqa: PLC0415 - only in a process of its own
 
-        return ahead_reflink.make(self, volume_id)
+        return precacher.make(self, volume_id)
 
     # ------------------------------------------------------------ events
 
@@ -296,7 +287,7 @@ class ReflinkBackend(ReflinkCloning):
         config: VolumeConfig = change.asked["config"]
         with self._acting(volume.id) as opened:
             opened.clear()
-            ahead_files.drop(opened)  # of an earlier volume of this name
+            precached.drop(opened)  # of an earlier volume of this name
             owns = config.source is None
             with opened.draft() as draft:
                 truncate(draft.fd, config.size or 0)
@@ -429,7 +420,7 @@ class ReflinkBackend(ReflinkCloning):
         """Remove the volume's files, and the VM's directory if nothing else is in it."""
         with self._acting(volume.id) as opened:
             opened.remove(change)
-        self._drop_empty(names.split_id(volume.id)[0])
+        self._drop_empty(ids.split_id(volume.id)[0])
 
     def prune(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
         """Remove the revision's name; what the record says of it goes with one of the next commits."""

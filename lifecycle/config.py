@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
-from lifecycle import names
+from lifecycle import ids
 from lifecycle.errors import InvalidConfig, InvalidPolicy, InvalidSize, NewerFormat, shown
 from lifecycle.sizes import parse_size
 
@@ -130,7 +130,7 @@ def check_config(where: str, config: VolumeConfig) -> VolumeConfig:
             " seen again; choose save_on_stop or a source, not both",
         )
     if config.source is not None:
-        names.split_id(config.source)
+        ids.split_id(config.source)
     if not 0 <= config.ready <= _MOST_READY:
         raise InvalidConfig(where, f"`ready` is a number from 0 to {_MOST_READY}")
     if config.ready and not (config.kind is Kind.PERSISTENT and config.snapshots):
@@ -353,7 +353,7 @@ def _take_revisions_to_keep(where: str, table: dict[str, Any]) -> None:
 
 def last_n(where: str, count: object) -> str:
     """Return the policy that `revisions_to_keep = count` is short for."""
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= names.MAX_NUMBER:
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= ids.MAX_NUMBER:
         raise InvalidConfig(where, "`revisions_to_keep` is a whole number, 0 or more")
     return f"last {count}"
 

@@ -65,7 +65,7 @@ class PluginTerm:
         Raises:
             InvalidPolicy, PluginFailed: as when it is called.
         """
-        from lifecycle.change import Revision as MadeUp  # noqa: PLC0415 - only here
+        from lifecycle.model import Revision as MadeUp  # noqa: PLC0415 - only here
 
         now = datetime(2000, 1, 10, tzinfo=UTC)
         for numbers in ((3, 2, 1), ()):

@@ -4,8 +4,8 @@ How this works. `RULES` is the one table. From it come the one `transitions.Mach
 (`RULEBOOK`), what is allowed now (`allowed`), why something is not (`why_not`), the diagrams, the table in the
 docs and the exhaustive test of every state with every event. A new rule is a new row; nothing else changes.
 
-The machine holds no volumes: `RULEBOOK.events[name].trigger(one)` moves any object that has a `_state`, `facts` to
-put the conditions to, and the methods called back (see transition.py), so a hundred thousand volumes cost nothing.
+The machine holds no volumes: `RULEBOOK.events[name].trigger(one)` moves any object that has a `_state`, `facts` to put
+the conditions to, and the methods called back (see engine/transaction.py), so a hundred thousand volumes cost nothing.
 
 This module knows no files and no signals, and imports nothing of the package but its errors.
 """
@@ -290,7 +290,7 @@ def why_not(event: str, state: State, facts: Any) -> str:
 
 
 _SAID_OF = {"create": "there is such a volume already", "stop": "it is not running"}
-"""What is said where no row fits, if there is something better to say; `stop` is what hosts call (planning.py)."""
+"""What is said where no row fits, if there is something better to say; `stop` is what hosts call (engine/plan.py)."""
 
 
 def _first_failing(rules: Iterable[Rule], facts: Any) -> Condition:

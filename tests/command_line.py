@@ -18,7 +18,7 @@ import pytest
 from mounts import FileSystem
 
 from lifecycle import Pool
-from lifecycle.cli import main
+from lifecycle.cli.app import main
 
 SCRIPT = os.path.join(os.path.dirname(sys.executable), "lifecycle")
 

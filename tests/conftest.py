@@ -14,7 +14,8 @@ import pytest
 from listening import Listener
 from mounts import KINDS, CannotMount, FileSystem, Mounts, giving_back
 
-from lifecycle import Pool, precaching
+from lifecycle import Pool
+from lifecycle.subscribers import precaching
 
 NewPool = Callable[..., Pool]
 

@@ -1,7 +1,7 @@
 """A process that ends at its N-th change to files, played in the test's own process.
 
-Every call of `lifecycle.files.os` that changes something is counted; the N-th one raises `Stopped` instead of doing
-it, and so does every later one until the block is left. `Stopped` is a `KeyboardInterrupt`, so nothing of the
+Every call of `lifecycle.linux.files.os` that changes something is counted; the N-th one raises `Stopped` instead of
+doing it, and so does every later one until the block is left. `Stopped` is a `KeyboardInterrupt`, so nothing of the
 product keeps it to itself; but its `with` and `finally` blocks still run, which they would not if the process were
 killed. They cannot change anything any more, only close what is open and let locks go. (tests/crash ends real
 processes.)
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from lifecycle import files
+from lifecycle.linux import files
 
 _CHANGING = frozenset(
     {

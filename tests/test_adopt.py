@@ -17,7 +17,9 @@ from disks import SIZE, disk, numbers, seen, seen_by_vm
 from mounts import FileSystem
 from snapshots import snapshot
 
-from lifecycle import Pool, State, files, known_pools
+from lifecycle import Pool, State
+from lifecycle.linux import files
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 

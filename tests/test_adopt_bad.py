@@ -16,7 +16,8 @@ from disks import SIZE, disk, seen
 from mounts import FileSystem, run
 from snapshots import snapshot
 
-from lifecycle import Pool, State, foreign_tree
+from lifecycle import Pool, State
+from lifecycle.adopt import tree as tree_
 
 pytest_plugins = ["command_line"]
 
@@ -366,14 +367,14 @@ def test_what_came_into_use_meanwhile_stays(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    find = foreign_tree.find
+    find = tree_.find
 
     def find_and_write(path: str) -> Any:
         found = find(path)
         (file_tree / "appvms/old/private-cow.img").write_bytes(b"changes")
         return found
 
-    monkeypatch.setattr(foreign_tree, "find", find_and_write)
+    monkeypatch.setattr(tree_, "find", find_and_write)
     call("adopt", str(file_tree), "--remove-cow", "--yes", status=1)
     assert [
         one.getMessage().split()[:2] for one in caplog.records if one.levelname == "WARNING"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from mounts import FileSystem
 from snapshots import snapshot
 
-from lifecycle import InvalidConfig, Pool, State, qubes_xml
+from lifecycle import InvalidConfig, Pool, State
+from lifecycle.adopt import qubes_xml
 
 pytest_plugins = ["command_line"]
 

@@ -12,7 +12,8 @@ from command_line import Call
 from disks import SIZE, cycle, disk, draw, seen, seen_by_vm
 from holding import by_this_process
 
-from lifecycle import InUse, Pool, Refused, Volume, together
+from lifecycle import InUse, Pool, Refused, Volume
+from lifecycle.engine import batch
 from lifecycle.errors import ForeignFile
 
 pytest_plugins = ["command_line"]
@@ -101,9 +102,9 @@ def test_what_a_stop_would_throw_away_is_said(xfs_pool: Pool, root: Volume) -> N
 
 
 def test_one_that_another_has_started_may_be_thrown_away(root: Volume) -> None:
-    together.start([root], by="the domain a")
+    batch.start([root], by="the domain a")
     with pytest.raises(Refused, match="with --discard it does not"):
-        together.start([root], by="the domain b")
+        batch.start([root], by="the domain b")
 
 
 def test_a_template_is_removed_without_removing_what_begins_from_it(

@@ -23,8 +23,8 @@ from mounts import FileSystem, run
 
 from lifecycle import InUse, Pool, Refused, State, Volume
 from lifecycle.errors import Unsupported
-from lifecycle.hosts import attaching
-from lifecycle.hosts.attaching import Disk, fragment, identifier, letters, text_of
+from lifecycle.hosts import attach
+from lifecycle.hosts.attach import Disk, fragment, identifier, letters, text_of
 
 pytest_plugins = ["command_line"]
 
@@ -117,7 +117,7 @@ WORDS = {
 
 
 def test_each_hypervisor_is_known_here() -> None:
-    assert set(WORDS) == set(attaching.FRAGMENTS)
+    assert set(WORDS) == set(attach.FRAGMENTS)
 
 
 @pytest.mark.parametrize("kind", WORDS)
@@ -185,7 +185,7 @@ def test_the_cache_is_passed_by_where_nothing_is_checksummed(
 ) -> None:
     root = pool.create_volume("ci/root", SIZE)
     expected = {"xfs": True, "plain": True, "btrfs": False}
-    assert attaching.disk_of(root).direct is expected[file_system.kind]
+    assert attach.disk_of(root).direct is expected[file_system.kind]
 
 
 MOUNTS = """\
@@ -201,7 +201,7 @@ not a mount
     [((254, 0), "ext4"), ((7, 3), "xfs"), ((0, 35), "btrfs"), ((0, 36), None), ((25, 4), None)],
 )
 def test_the_kind_of_a_file_system(device: tuple[int, int], expected: str | None) -> None:
-    assert attaching.file_system_on(os.makedev(*device), MOUNTS) == expected
+    assert attach.file_system_on(os.makedev(*device), MOUNTS) == expected
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_qemu_takes_it_as_it_is_meant(awkward_pool: Pool, file_system: FileSyste
     root.start()
     draw(root, b"x" * MIB)
     before = os.stat(root.path).st_blocks
-    arguments = attaching.for_qemu(attaching.disk_of(root))
+    arguments = attach.for_qemu(attach.disk_of(root))
     discarded, zeroed, disks, nodes = qemu(
         arguments,
         io("discard 0 256k"),
@@ -327,7 +327,7 @@ def test_qemu_takes_it_as_it_is_meant(awkward_pool: Pool, file_system: FileSyste
 def test_qemu_does_not_write_to_what_is_read_only(awkward_pool: Pool) -> None:
     root = awkward_pool.create_volume("ci/root", MIB, rw=False)
     root.start()
-    (disks,) = qemu(attaching.for_qemu(attaching.disk_of(root)), ("query-block", {}))
+    (disks,) = qemu(attach.for_qemu(attach.disk_of(root)), ("query-block", {}))
     assert disks[0]["inserted"]["ro"] is True
     assert root.stop().event == "release"
 
@@ -339,9 +339,7 @@ def test_libvirt_takes_it_as_it_is_meant(awkward_pool: Pool, tmp_path: Path) -> 
     virsh = needed("virsh", "libvirt-clients")
     root = awkward_pool.create_volume("ci/root", SIZE)
     awkward_pool.create_volume("ci/var-ä", SIZE, rw=False)
-    disks = "".join(
-        attaching.for_libvirt(attaching.disk_of(one)) for one in awkward_pool.volumes("ci")
-    )
+    disks = "".join(attach.for_libvirt(attach.disk_of(one)) for one in awkward_pool.volumes("ci"))
     domain = tmp_path / "domain.xml"
     domain.write_text(
         "<domain type='test'><name>ci</name><memory>65536</memory><os><type>hvm</type></os>"
@@ -362,7 +360,7 @@ def test_libvirt_takes_it_as_it_is_meant(awkward_pool: Pool, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     found = ElementTree.fromstring(done.stdout[done.stdout.index("<domain") :]).findall(".//disk")
     drivers = [one.find("driver") for one in found]
-    cache = "none" if attaching.disk_of(root).direct else "writeback"
+    cache = "none" if attach.disk_of(root).direct else "writeback"
     assert [dict(one.attrib) for one in drivers if one is not None] == [
         {
             "name": "qemu",
@@ -463,7 +461,7 @@ def test_a_loop_device_where_the_cache_is_not_passed_by(
 ) -> None:
     root = pool.create_volume("ci/root", MIB)
     root.start()
-    device = attaching.attach_loop(root)
+    device = attach.attach_loop(root)
     with going_with_us(device, root.path):
         assert of_loop(device, "loop/dio") == ("0" if file_system.kind == "btrfs" else "1")
 
@@ -474,7 +472,7 @@ def test_what_is_written_to_by_another_gets_no_loop_device(call: Call, root: Vol
         complaint = call("attach", "ci/root", "--for", "loop", status=3).complaint
         assert f"cannot attach: its image is in use by {holder}" in complaint
     with by_loop_device(root.path) as holder, pytest.raises(InUse) as caught:
-        attaching.attach_loop(root)
+        attach.attach_loop(root)
     assert caught.value.holders == (holder,)
     assert root.stop().event == "release"
 
@@ -483,14 +481,14 @@ def test_what_no_one_may_write_to_can_have_several(xfs_pool: Pool) -> None:
     root = xfs_pool.create_volume("ci/root", MIB, rw=False)
     root.start()
     with by_loop_device(root.path) as holder:
-        device = attaching.attach_loop(root)
+        device = attach.attach_loop(root)
         with going_with_us(device, root.path):
             assert device != holder.name
 
 
 def test_at_rest_there_is_nothing_to_make_a_loop_device_of(root: Volume) -> None:
     with pytest.raises(Refused) as caught:
-        attaching.attach_loop(root)
+        attach.attach_loop(root)
     assert caught.value.state == State.CREATED
     assert "start" in caught.value.allowed
 
@@ -513,7 +511,7 @@ def test_without_loop_devices(
 ) -> None:
     root.start()
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(attaching, "SBIN", "")
+    monkeypatch.setattr(attach, "SBIN", "")
     if script is not None:
         (tmp_path / "losetup").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "losetup").chmod(0o755)
@@ -525,7 +523,7 @@ def test_it_is_found_where_administrators_programs_are(
 ) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     root.start()
-    device = attaching.attach_loop(root)
+    device = attach.attach_loop(root)
     with going_with_us(device, root.path):
         assert run("losetup", "--noheadings", "--output", "BACK-FILE", device).strip() == root.path
 
@@ -538,10 +536,10 @@ def test_the_page_shows_what_is_printed(call: Call, xfs_pool: Pool) -> None:
     root = xfs_pool.create_volume("ci-42/root", SIZE)
     root.start()
     shown = re.findall(r"^\$ lifecycle (attach .* --for (?!loop).*)\n([^$`]*)", page, re.MULTILINE)
-    assert [words.split()[-1] for words, _ in shown] == list(attaching.FRAGMENTS)
+    assert [words.split()[-1] for words, _ in shown] == list(attach.FRAGMENTS)
     for words, output in shown:
         assert output == call(*words.split()).out.replace(xfs_pool.path, "/srv/vms")
-    device = attaching.attach_loop(root)
+    device = attach.attach_loop(root)
     with going_with_us(device, root.path):
         complaint = call("stop", "ci-42/root", status=3).complaint
     assert complaint.replace(device, "/dev/loop0") in page

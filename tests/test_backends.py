@@ -10,7 +10,7 @@ from conformance.promises import PROMISES, READING, WRITING
 from mounts import FileSystem
 
 from lifecycle import InvalidConfig, Pool
-from lifecycle.backend_directory import DirectoryBackend
+from lifecycle.directory.backend import DirectoryBackend
 
 SUITE = Path(__file__).parent / "conformance"
 
@@ -32,7 +32,7 @@ def test_the_directory_backend_comes_by_the_way_that_others_come() -> None:
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with two backends, where this process finds it: one that works, and one that does not."""
     (tmp_path / "lifecycle_shelf.py").write_text(
-        "from lifecycle.backend_directory import DirectoryBackend\n\n\n"
+        "from lifecycle.directory.backend import DirectoryBackend\n\n\n"
         "class Shelf(DirectoryBackend):\n    driver = 'shelf'\n"
     )
     (tmp_path / "lifecycle_broken.py").write_text("raise ImportError('out of order')\n")

@@ -13,21 +13,14 @@ from installing import BACKENDS, add
 from mounts import FileSystem
 from snapshots import snapshot
 
-from lifecycle import (
-    InvalidConfig,
-    LifecycleError,
-    PluginFailed,
-    Pool,
-    State,
-    backend_plugin,
-    events,
-)
+from lifecycle import InvalidConfig, LifecycleError, PluginFailed, Pool, State, events
 from lifecycle.backend import Backend
-from lifecycle.pool import Volume
+from lifecycle.engine import plugged_backend
+from lifecycle.engine.pool import Volume
 
 pytest_plugins = ["command_line"]
 
-SHELF = "from lifecycle.backend_directory import DirectoryBackend\nclass term(DirectoryBackend):\n"
+SHELF = "from lifecycle.directory.backend import DirectoryBackend\nclass term(DirectoryBackend):\n"
 NONE: dict[str, tuple[str, str]] = {
     "imports_not": ("import nowhere", "cannot be loaded: it raised ModuleNotFoundError: No module"),
     "leaves": ("import sys; sys.exit(7)", "cannot be loaded: it raised SystemExit: 7"),
@@ -370,7 +363,7 @@ def test_what_is_raised_under_its_lock_is_not_taken_for_its_own(
 
 
 def test_every_method_that_tells_is_checked() -> None:
-    told = {*backend_plugin._ANSWERS, *backend_plugin._SEVERAL, *backend_plugin._YIELDED}
+    told = {*plugged_backend._ANSWERS, *plugged_backend._SEVERAL, *plugged_backend._YIELDED}
     acts = {
         *events.EVENTS,
         "import_",
@@ -382,8 +375,8 @@ def test_every_method_that_tells_is_checked() -> None:
         "annotate",
         "tag",
     }
-    assert told | acts - {"import"} == set(backend_plugin._METHODS)
-    assert set(backend_plugin._METHODS) <= set(dir(Backend))
+    assert told | acts - {"import"} == set(plugged_backend._METHODS)
+    assert set(plugged_backend._METHODS) <= set(dir(Backend))
 
 
 def test_all_else_is_the_backends_own(place: Path, failing: Callable[[str], str]) -> None:

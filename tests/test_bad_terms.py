@@ -19,16 +19,8 @@ from installing import add
 from mounts import FileSystem
 from snapshots import snapshot
 
-from lifecycle import (
-    InvalidPolicy,
-    LifecycleError,
-    PluginFailed,
-    Pool,
-    State,
-    Volume,
-    known_pools,
-    policies,
-)
+from lifecycle import InvalidPolicy, LifecycleError, PluginFailed, Pool, State, Volume, policies
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 

@@ -16,8 +16,9 @@ from boundaries import Mounted
 from disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 from mounts import FileSystem, run
 
-from lifecycle import Pool, Volume, inode_flags
+from lifecycle import Pool, Volume
 from lifecycle.errors import NoReflinks
+from lifecycle.linux import inode_flags
 
 WAYS = {
     "subvolume": ("btrfs", boundaries.subvolume),

@@ -15,8 +15,9 @@ from command_line import SCRIPT
 from disks import SIZE
 from mounts import FileSystem
 
-from lifecycle import Pool, Vetoed, hook_process
-from lifecycle.children import ends_told
+from lifecycle import Pool, Vetoed
+from lifecycle.linux.child_processes import ends_told
+from lifecycle.subscribers import hook_process
 
 pytest_plugins = ["command_line"]
 

@@ -7,8 +7,9 @@ from command_line import Call
 from disks import SIZE
 from test_cli_help import NAMES, command_of, leaves
 
-from lifecycle import Pool, known_pools
-from lifecycle.cli import cli
+from lifecycle import Pool
+from lifecycle.cli.app import cli
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 

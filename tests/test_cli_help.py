@@ -13,7 +13,7 @@ from command_line import Call, call_apart
 from disks import SIZE
 
 from lifecycle import Pool
-from lifecycle.cli import COMMANDS, cli
+from lifecycle.cli.app import COMMANDS, cli
 
 pytest_plugins = ["command_line"]
 

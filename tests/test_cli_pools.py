@@ -12,7 +12,9 @@ from command_line import SCRIPT, Call
 from disks import cycle
 from mounts import FileSystem
 
-from lifecycle import Pool, known_pools, session
+from lifecycle import Pool
+from lifecycle.cli import session
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 

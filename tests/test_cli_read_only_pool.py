@@ -18,7 +18,7 @@ from mounts import FileSystem, read_only
 from snapshots import snapshot
 
 from lifecycle import Pool
-from lifecycle.hosts import attaching
+from lifecycle.hosts import attach
 
 pytest_plugins = ["command_line"]
 
@@ -100,7 +100,7 @@ def test_a_life(call: Call, pool: Pool) -> None:
         ]
 
 
-@pytest.mark.parametrize("kind", attaching.FRAGMENTS)
+@pytest.mark.parametrize("kind", attach.FRAGMENTS)
 def test_attach_gives_the_image_itself(call: Call, pool: Pool, kind: str) -> None:
     called = call("attach", KERNEL, "--for", kind, "--json")
 

@@ -14,8 +14,9 @@ import pytest
 from command_line import SCRIPT, Call, call_apart
 from disks import SIZE, cycle, draw
 
-from lifecycle import Pool, Volume, terminal
-from lifecycle.cli import main
+from lifecycle import Pool, Volume
+from lifecycle.cli import terminal
+from lifecycle.cli.app import main
 
 pytest_plugins = ["command_line"]
 

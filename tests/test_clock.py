@@ -12,7 +12,8 @@ from conftest import NewPool
 from disks import SIZE, cycle, disk, numbers, seen
 from freezegun import freeze_time
 
-from lifecycle import Pool, names, record
+from lifecycle import Pool, ids
+from lifecycle.reflink import record
 
 pytest_plugins = ["command_line"]
 
@@ -115,5 +116,5 @@ def test_a_clock_beyond_the_calendar_is_clamped(monkeypatch: pytest.MonkeyPatch)
         def now(cls, tz: object = None) -> Beyond:  # type: ignore[override]
             raise ValueError("year 10000 is out of range")
 
-    monkeypatch.setattr(names, "datetime", Beyond)
-    assert names.now() == names.LATEST
+    monkeypatch.setattr(ids, "datetime", Beyond)
+    assert ids.now() == ids.LATEST

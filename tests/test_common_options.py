@@ -12,7 +12,7 @@ from mounts import FileSystem
 from test_cli_help import NAMES, completed, leaves
 
 from lifecycle import Pool
-from lifecycle.cli import cli
+from lifecycle.cli.app import cli
 
 pytest_plugins = ["command_line"]
 

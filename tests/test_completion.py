@@ -14,8 +14,9 @@ from command_line import SCRIPT
 from disks import SIZE
 from test_cli_help import completed
 
-from lifecycle import Pool, known_pools
-from lifecycle.completing import split
+from lifecycle import Pool
+from lifecycle.cli.completion import split
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 

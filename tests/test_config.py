@@ -3,9 +3,9 @@
 import pytest
 
 from lifecycle import CrashPolicy, InvalidConfig, InvalidName, InvalidPolicy, Kind, config
+from lifecycle.cli.settings import read_setting
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import NewerFormat
-from lifecycle.setting import read_setting
 
 WHERE = "/srv/vms/pool.toml"
 

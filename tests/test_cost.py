@@ -11,9 +11,10 @@ import pytest
 from disks import SIZE, cycle, draw, numbers
 from mounts import FileSystem
 
-from lifecycle import Pool, Volume, backend_reflink, ending, names
-from lifecycle.files import Directory
-from lifecycle.listed_files import Others
+from lifecycle import Pool, Volume, backend_reflink, ids
+from lifecycle.engine import endings
+from lifecycle.linux.files import Directory
+from lifecycle.reflink.listing import Others
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def listed() -> Iterator[mock.Mock]:
 @pytest.fixture
 def parsed() -> Iterator[mock.Mock]:
     """Called for each name that is read as a revision's."""
-    real = names.revision_number
-    with mock.patch.object(names, "revision_number", side_effect=real) as it:
+    real = ids.revision_number
+    with mock.patch.object(ids, "revision_number", side_effect=real) as it:
         yield it
 
 
@@ -104,7 +105,7 @@ def test_notes_on_what_is_gone_are_dropped_in_the_end(volume: Volume, checkpoint
 def test_an_end_lists_nothing(volume: Volume, listed: mock.Mock) -> None:
     volume.start()
     listed.reset_mock()
-    ended = ending.end([volume], ending.Ending.STOPPED)
+    ended = endings.end([volume], endings.Ending.STOPPED)
     assert [one.text for one in ended] == ["release: nothing kept"]
     assert not listed.called
 

@@ -23,8 +23,9 @@ import pytest
 from disks import SIZE, cycle, disk, draw, numbers, read, seen
 from mounts import FileSystem
 
-from lifecycle import InUse, Locked, NoSuchVolume, Pool, State, Volume, config, documents
+from lifecycle import InUse, Locked, NoSuchVolume, Pool, State, Volume, config
 from lifecycle.errors import Holder
+from lifecycle.report import documents
 
 ID = "ci-42/root"
 
@@ -264,9 +265,9 @@ class Interruption:
             patch.stop()
 
     def _gather(self, directory: Any, name: str) -> Any:
-        from lifecycle import evidence
+        from lifecycle.reflink import scan
 
-        found = evidence.gather(directory, name)
+        found = scan.gather(directory, name)
         if not self.done:
             self._left -= 1
             if self._left == 0:
@@ -277,9 +278,9 @@ class Interruption:
 
 def _lookers() -> list[Any]:
     """Return the modules that look at files."""
-    from lifecycle import listing, reflink_telling, verify_reflink
+    from lifecycle.reflink import store, verify, walk
 
-    return [reflink_telling, listing, verify_reflink]
+    return [store, walk, verify]
 
 
 # ---------------------------------------------------------------- the lock

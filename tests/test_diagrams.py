@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle import State, diagrams
+from lifecycle import State
+from lifecycle.report import diagrams
 from lifecycle.states import RULES, Rule
 
 ROOT = Path(__file__).parent.parent
@@ -68,7 +69,7 @@ def test_the_committed_picture_is_fresh() -> None:
 
 def test_as_a_program_it_writes_both_and_says_nothing_else(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lifecycle.diagrams", str(tmp_path)],
+        [sys.executable, "-m", "lifecycle.report.diagrams", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -13,9 +13,9 @@ from types import ModuleType
 import pytest
 from mounts import FileSystem
 
-from lifecycle.cli import COMMANDS
+from lifecycle.cli.app import COMMANDS
+from lifecycle.cli.settings import SETTABLE
 from lifecycle.config import PoolConfig
-from lifecycle.setting import SETTABLE
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,10 +16,18 @@ import pytest
 from fontTools import ttLib
 
 from lifecycle import State
-from lifecycle.drawing.chart import GROUPS, MEANINGS, SHORT_CONDITIONS, Chart, Group, chart, road
-from lifecycle.drawing.layout import Area, Line, Picture, layout
-from lifecycle.drawing.sizes import MARGIN, PAD, SMALL, text_width
-from lifecycle.drawing.svg import COLOURS, svg
+from lifecycle.report.drawing.chart import (
+    GROUPS,
+    MEANINGS,
+    SHORT_CONDITIONS,
+    Chart,
+    Group,
+    chart,
+    road,
+)
+from lifecycle.report.drawing.layout import Area, Line, Picture, layout
+from lifecycle.report.drawing.sizes import MARGIN, PAD, SMALL, text_width
+from lifecycle.report.drawing.svg import COLOURS, svg
 from lifecycle.states import AT_REST, CONDITIONS, RULES, RUNNING, Condition, Event, Rule
 
 ROOT = Path(__file__).parent.parent
@@ -467,7 +475,7 @@ def test_nothing_else_changes_when_it_is_lit() -> None:
 @pytest.mark.parametrize("seed", ["0", "1", "4711"])
 def test_it_is_the_same_in_every_process(seed: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from lifecycle.diagrams import svg; print(end=svg())"],
+        [sys.executable, "-c", "from lifecycle.report.diagrams import svg; print(end=svg())"],
         env={**os.environ, "PYTHONHASHSEED": seed, "LC_ALL": "C", "PYTHONUTF8": "1"},
         capture_output=True,
         check=True,

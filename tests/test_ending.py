@@ -9,8 +9,9 @@ from disks import SIZE, cycle, disk, draw, numbers, seen
 from failing import backend_fails
 from holding import by_another_process
 
-from lifecycle import Pool, Volume, events, together
-from lifecycle.ending import ENDING, Ended, Ending, end, finish, unfinished
+from lifecycle import Pool, Volume, events
+from lifecycle.engine import batch
+from lifecycle.engine.endings import ENDING, Ended, Ending, end, finish, unfinished
 from lifecycle.errors import InUse, NoSuchVolume, Refused, StorageFailed
 
 STATES = {
@@ -151,36 +152,36 @@ def test_a_tag_leaves_the_image_as_it_is(root: Volume) -> None:
 
 
 def test_what_another_has_started_is_refused_though_no_one_holds_it_yet(root: Volume) -> None:
-    together.start([root], by="domain a")
+    batch.start([root], by="domain a")
     with pytest.raises(Refused, match="domain a has started it"):
-        together.start([root], by="domain b")
-    together.start([root], by="domain a")
+        batch.start([root], by="domain b")
+    batch.start([root], by="domain a")
     root.stop()
-    together.start([root], by="domain b")
-    assert together.started_by(root) == "domain b"
+    batch.start([root], by="domain b")
+    assert batch.started_by(root) == "domain b"
 
 
 def test_who_started_it_before_the_host_s_boot_does_not_count(
     root: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together.start([root], by="domain a")
+    batch.start([root], by="domain a")
     draw(root, b"written")
-    monkeypatch.setattr(together, "_boot", lambda: "another")
-    assert together.started_by(root) is None
-    together.start([root], by="domain b")
-    assert (root.state, together.started_by(root)) == ("dirty", "domain b")
+    monkeypatch.setattr(batch, "_boot", lambda: "another")
+    assert batch.started_by(root) is None
+    batch.start([root], by="domain b")
+    assert (root.state, batch.started_by(root)) == ("dirty", "domain b")
 
 
 def test_volumes_of_several_pools_start_together_or_not_at_all(
     pool: Pool, pool_elsewhere: Pool
 ) -> None:
     volumes = [one.create_volume("ci/root", SIZE) for one in (pool, pool_elsewhere)]
-    together.start(volumes)
+    batch.start(volumes)
     assert [one.state for one in volumes] == ["started", "started"]
-    together.stop(volumes)
+    batch.stop(volumes)
     volumes[1].start()
     with by_another_process(volumes[1].path), pytest.raises(InUse):
-        together.start(volumes)
+        batch.start(volumes)
     assert [one.state for one in volumes] == ["created", "started"]
     assert numbers(volumes[0]) == []
 
@@ -201,7 +202,7 @@ def test_many_stops_prune_at_the_end_and_the_commits_stand(new_pool: Any) -> Non
     volumes = [pool.create_volume(f"ci-{n}/root", SIZE) for n in range(12)]
     for volume in volumes:
         cycle(volume, b"one")
-    together.start(volumes)
+    batch.start(volumes)
     for volume in volumes:
         draw(volume, b"two")
     pruned: list[str] = []
@@ -212,7 +213,7 @@ def test_many_stops_prune_at_the_end_and_the_commits_stand(new_pool: Any) -> Non
             raise ValueError("keep it")
 
     with events.pruning.connected_to(object_to_one, sender=pool):
-        outcome = together.stop(volumes)
+        outcome = batch.stop(volumes)
     assert [change.event for _volume, change in outcome] == ["commit"] * 12
     assert sorted(pruned) == sorted(one.id for one in volumes)
     assert [numbers(one) for one in volumes] == [
@@ -223,11 +224,11 @@ def test_many_stops_prune_at_the_end_and_the_commits_stand(new_pool: Any) -> Non
 
 def test_of_many_that_stop_only_those_that_fail_keep_running(pool: Pool) -> None:
     volumes = [pool.create_volume(f"ci-{n}/root", SIZE) for n in range(10)]
-    together.start(volumes)
+    batch.start(volumes)
     for volume in volumes:
         draw(volume, b"one")
     with backend_fails(pool, "commit", only="ci-3/root"), pytest.raises(StorageFailed):
-        together.stop(volumes)
+        batch.stop(volumes)
     assert [one.id for one in volumes if one.state == "dirty"] == ["ci-3/root"]
     volumes[3].stop()
     assert {seen(one) for one in volumes} == {disk(b"one")}
@@ -236,7 +237,7 @@ def test_of_many_that_stop_only_those_that_fail_keep_running(pool: Pool) -> None
 def test_if_one_of_many_cannot_start_none_has(pool: Pool) -> None:
     volumes = [pool.create_volume(f"ci-{n}/root", SIZE) for n in range(10)]
     with backend_fails(pool, "start", only="ci-7/root"), pytest.raises(StorageFailed):
-        together.start(volumes)
+        batch.start(volumes)
     assert {one.state for one in volumes} == {"created"}
 
 

@@ -13,7 +13,10 @@ from command_line import Called, call_apart
 from disks import SIZE, cycle, draw, numbers
 from mounts import FileSystem
 
-from lifecycle import LifecycleError, Pool, cli, entry, known_pools, together
+from lifecycle import LifecycleError, Pool
+from lifecycle.cli import app, entry
+from lifecycle.engine import batch
+from lifecycle.machine import known_pools
 
 Way = Callable[[list[str]], int]
 
@@ -26,7 +29,7 @@ def short_way(words: list[str]) -> int:
 
 def long_way(words: list[str]) -> int:
     with pytest.raises(SystemExit) as exited:
-        cli.main(words)
+        app.main(words)
     return int(exited.value.code or 0)
 
 
@@ -202,7 +205,7 @@ def test_both_ways_take_the_same_pool(
     monkeypatch.chdir(os.path.dirname(pools[0].path))
     known_pools.enter(pools[0].path, "alike")
     known_pools.enter(pools[1].path, os.path.basename(pools[0].path))  # a directory here too
-    monkeypatch.setattr("lifecycle.session.default_pool", lambda: pools[0].path)
+    monkeypatch.setattr("lifecycle.cli.session.default_pool", lambda: pools[0].path)
     chosen = {"here": os.path.basename(pools[0].path), "usual": pools[0].path}.get(chosen, chosen)
     words = ["start", "base"]
     if given == "LIFECYCLE_POOL=":
@@ -239,7 +242,7 @@ def test_both_ways_fail_alike(
     def fail(_volumes: object) -> None:
         raise error
 
-    monkeypatch.setattr(together, "start", fail)
+    monkeypatch.setattr(batch, "start", fail)
     called = both(pools, "start a --pool POOL", capfd)
     assert called.status == status
     assert called.out == ""
@@ -273,14 +276,14 @@ NOT_NEEDED = {
     "glob",
     "hashlib",
     "importlib.metadata",
-    "lifecycle.cli",
-    "lifecycle.contents",
-    "lifecycle.diagrams",
-    "lifecycle.documents",
-    "lifecycle.drawing",
-    "lifecycle.ending",
-    "lifecycle.hook_process",
-    "lifecycle.terminal",
+    "lifecycle.cli.app",
+    "lifecycle.transfer.content",
+    "lifecycle.report.diagrams",
+    "lifecycle.report.documents",
+    "lifecycle.report.drawing",
+    "lifecycle.engine.endings",
+    "lifecycle.subscribers.hook_process",
+    "lifecycle.cli.terminal",
     "pathlib",
     "rich",
     "subprocess",

@@ -14,8 +14,9 @@ from failing import backend_fails
 from listening import Listener
 from mounts import FileSystem
 
-from lifecycle import Change, Pool, State, StorageFailed, Volume, events, holders
-from lifecycle.files import Directory
+from lifecycle import Change, Pool, State, StorageFailed, Volume, events
+from lifecycle.linux import holders
+from lifecycle.linux.files import Directory
 
 
 @pytest.fixture

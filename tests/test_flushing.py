@@ -22,9 +22,10 @@ from disks import MIB, cycle, draw, seen, seen_by_vm
 from mounts import KINDS, FileSystem
 from thin import ThinDisk
 
-from lifecycle import Pool, State, StorageFailed, Volume, doubt, events, flushing
-from lifecycle.ending import Ending, end
+from lifecycle import Pool, State, StorageFailed, Volume, events
+from lifecycle.engine.endings import Ending, end
 from lifecycle.errors import FlushFailed, LifecycleError, Refused
+from lifecycle.linux import durability, failed_flush
 
 pytest_plugins = ["command_line"]
 
@@ -259,7 +260,7 @@ def test_the_news_is_left_to_others_by_who_is_killed_while_it_waits(
     refused(disk, volume)
 
     def stop() -> None:
-        with mock.patch.object(doubt.Image, "_refused", new=_killed):
+        with mock.patch.object(failed_flush.Image, "_refused", new=_killed):
             volume.stop()
 
     assert in_child(stop)[0] == 9  # killed with the news, before it could be noted
@@ -274,7 +275,7 @@ def sync_of_the_administrator(volume: Volume) -> None:
     fd = os.open(volume.pool.path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
-            flushing.sync_file_system(fd)
+            durability.sync_file_system(fd)
     finally:
         os.close(fd)
 
@@ -481,7 +482,7 @@ def test_what_cannot_be_noted_is_said(disk: ThinDisk, pool: Pool) -> None:
     refused(disk, volume)
     failed = OSError(errno.EROFS, os.strerror(errno.EROFS))
     with (
-        mock.patch.object(doubt.files, "set_mode", side_effect=failed),
+        mock.patch.object(failed_flush.files, "set_mode", side_effect=failed),
         pytest.raises(FlushFailed, match="could not be noted safely") as caught,
     ):
         volume.stop()

@@ -14,8 +14,10 @@ import pytest
 from disks import SIZE, cycle, draw, numbers
 from mounts import FileSystem
 
-from lifecycle import Change, Locked, Pool, Refused, State, Volume, events, holders, locking
-from lifecycle.loop_devices import identity
+from lifecycle import Change, Locked, Pool, Refused, State, Volume, events
+from lifecycle.engine import locks
+from lifecycle.linux import holders
+from lifecycle.linux.loop_devices import identity
 
 ID = "ci-42/root"
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # threads are known of
@@ -252,7 +254,7 @@ def test_a_child_knows_that_the_lock_is_not_its_own(volume: Volume) -> None:
         with forked(lambda: asks_again(volume)) as (_pid, answer):
             assert answer.startswith("Locked")
             assert f"(pid {os.getpid()})" in answer
-        assert locking.this_thread.locked  # here all is as before
+        assert locks.this_thread.locked  # here all is as before
         with volume.pool.locked("ci-42"):
             pass
     with forked(lambda: asks_again(volume)) as (_pid, answer):

@@ -26,19 +26,11 @@ from hypothesis import strategies as st
 from mounts import FileSystem
 from watching import not_blocking, untouched
 
-from lifecycle import (
-    InvalidName,
-    LifecycleError,
-    NotAPool,
-    Pool,
-    State,
-    Volume,
-    documents,
-    events,
-)
+from lifecycle import InvalidName, LifecycleError, NotAPool, Pool, State, Volume, events
 from lifecycle.backend_reflink import ReflinkBackend
-from lifecycle.cli import COMMANDS, main
-from lifecycle.files import Directory
+from lifecycle.cli.app import COMMANDS, main
+from lifecycle.linux.files import Directory
+from lifecycle.report import documents
 
 ID = "ci-42/root"
 MADE = "2026-01-02T03:04:05Z"

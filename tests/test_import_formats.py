@@ -20,19 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mounts import FileSystem
 
-from lifecycle import (
-    NoSuchVolume,
-    Pool,
-    Refused,
-    StorageFailed,
-    Volume,
-    copying,
-    files,
-    foreign_images,
-)
-from lifecycle.contents import Content
+from lifecycle import NoSuchVolume, Pool, Refused, StorageFailed, Volume
 from lifecycle.errors import NotTheSame
-from lifecycle.foreign_images import FORMATS, probe
+from lifecycle.linux import copying, files
+from lifecycle.transfer import formats
+from lifecycle.transfer.content import Content
+from lifecycle.transfer.formats import FORMATS, probe
 
 pytest_plugins = ["command_line"]
 
@@ -228,7 +221,7 @@ def test_an_image_that_refers_to_another_file_is_refused(
 ) -> None:
     where = refer(kind, tmp_path, qemu_img)
     # qemu-img does not even get to see it
-    monkeypatch.setattr(foreign_images, "_run", None)
+    monkeypatch.setattr(formats, "_run", None)
     words = ("ci/root", str(where)) if command == "import" else (str(where), "new/root")
     complaint = call(command, *words, status=1).complaint
     assert f"{where}: refers to " in complaint
@@ -271,13 +264,13 @@ def test_what_was_looked_at_is_what_is_read(
     where = image("qcow2")
     evil = refer("qcow2", tmp_path, qemu_img).read_bytes()
     (tmp_path / "base").write_bytes(disk(b"a secret", size=8 * MIB))
-    real = foreign_images._convert
+    real = formats._convert
 
     def another_writes_first(*arguments: Any) -> None:
         where.write_bytes(evil)
         real(*arguments)
 
-    monkeypatch.setattr(foreign_images, "_convert", another_writes_first)
+    monkeypatch.setattr(formats, "_convert", another_writes_first)
     volume.import_from(where)
     assert seen(volume) == DISK
 
@@ -381,7 +374,7 @@ def test_nothing_is_read_for_a_volume_that_cannot_import(
     volume: Volume, image: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = image("qcow2")
-    monkeypatch.setattr(foreign_images, "_run", None)
+    monkeypatch.setattr(formats, "_run", None)
     volume.start()
     with pytest.raises(Refused):
         volume.import_from(where)

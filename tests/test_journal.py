@@ -19,7 +19,9 @@ from failing import backend_fails
 from journald import Journald
 from mounts import FileSystem
 
-from lifecycle import Change, Pool, State, events, journal, names, transition_log
+from lifecycle import Change, Pool, State, events, ids
+from lifecycle.linux import journal
+from lifecycle.subscribers import log
 
 pytest_plugins = ["command_line", "journald"]
 
@@ -190,14 +192,14 @@ def pool(xfs: FileSystem) -> Pool:
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What is logged of transitions."""
-    caplog.set_level(logging.INFO, logger=transition_log.log.name)
-    transition_log.connect()
-    transition_log.connect()
+    caplog.set_level(logging.INFO, logger=log.log.name)
+    log.connect()
+    log.connect()
     return caplog
 
 
 def lines(told: pytest.LogCaptureFixture) -> list[str]:
-    return [one.getMessage() for one in told.records if one.name == transition_log.log.name]
+    return [one.getMessage() for one in told.records if one.name == log.log.name]
 
 
 def test_every_transition_is_one_line(told: pytest.LogCaptureFixture, pool: Pool) -> None:
@@ -231,7 +233,7 @@ def test_every_transition_is_one_line(told: pytest.LogCaptureFixture, pool: Pool
 def test_no_event_is_left_out(told: pytest.LogCaptureFixture, pool: Pool, event: str) -> None:
     volume = pool.create_volume("ci/root", SIZE)
     told.clear()
-    change = Change(event, State.STARTED, State.STARTED, names.now(), revision=3)
+    change = Change(event, State.STARTED, State.STARTED, ids.now(), revision=3)
     events.tell(events.EVENTS[event].reported, pool, volume=volume, change=change)
     assert lines(told) == [f"ci/root: {event}, revision 3"]
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from mounts import FileSystem
 
-from lifecycle import InvalidName, Pool, known_pools
+from lifecycle import InvalidName, Pool
 from lifecycle.errors import Unsupported
-from lifecycle.hosts import libvirt_settings
-from lifecycle.known_pools import KnownPool
+from lifecycle.hosts.libvirt import settings as settings_
+from lifecycle.machine import known_pools
+from lifecycle.machine.known_pools import KnownPool
 
 SIZE = 1 << 20
 HAS_NO_ENTRY = 4242
@@ -59,7 +60,7 @@ def test_who_has_no_home_keeps_no_names(
         known_pools.enter(pool.path)
     assert known_pools.known() == []
     assert not known_pools.forget("vms")
-    assert libvirt_settings.read() == libvirt_settings.DEFAULTS
+    assert settings_.read() == settings_.DEFAULTS
     volume.start()
     assert os.listdir(tmp_path) == []
 

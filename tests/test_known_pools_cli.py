@@ -12,7 +12,8 @@ from disks import SIZE, cycle, disk, draw, seen
 from holding import by_this_process
 from mounts import FileSystem
 
-from lifecycle import Pool, known_pools
+from lifecycle import Pool
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 
@@ -314,7 +315,7 @@ def test_pool_shows_people_what_holds_it(call: Call, here: Pool) -> None:
 def test_the_shell_completes_addresses(here: Pool, far: Pool, call: Call) -> None:
     from click.shell_completion import ShellComplete
 
-    from lifecycle.cli import cli
+    from lifecycle.cli.app import cli
 
     def completed(words: list[str], incomplete: str) -> list[str]:
         shell = ShellComplete(cli, {}, "lifecycle", "_LIFECYCLE_COMPLETE")

@@ -15,8 +15,10 @@ from command_line import SCRIPT
 from disks import MIB, SIZE, cycle, draw
 from mounts import FileSystem, run
 
-from lifecycle import Pool, known_pools, probing
-from lifecycle.files import Directory
+from lifecycle import Pool
+from lifecycle.linux import probing
+from lifecycle.linux.files import Directory
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 

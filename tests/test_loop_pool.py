@@ -14,7 +14,8 @@ from command_line import Call, begin, call_apart, finish
 from disks import MIB, SIZE, cycle, disk, draw, seen
 from mounts import FileSystem, run
 
-from lifecycle import Pool, errors, loop_pool
+from lifecycle import Pool, errors
+from lifecycle.linux import embedded_xfs
 
 pytest_plugins = ["command_line"]
 
@@ -130,7 +131,7 @@ def test_what_fails_half_way_leaves_nothing(place: Path, monkeypatch: pytest.Mon
     def fail(_path: str, _image: str) -> None:
         raise errors.Unsupported("mount failed: no loop device is free")
 
-    monkeypatch.setattr(loop_pool, "_mount", fail)
+    monkeypatch.setattr(embedded_xfs, "_mount", fail)
     with pytest.raises(errors.Unsupported, match="no loop device is free"):
         Pool.create(place, loop=SIZE_OF_POOL)
     assert os.listdir(place) == []
@@ -171,7 +172,9 @@ def test_a_vm_that_ran_when_the_power_went_is_left_over(embedded: Pool) -> None:
     assert seen(again) == disk(b"one")
 
 
-@pytest.mark.parametrize(("module", "name"), [(loop_pool, "mount_again"), (loop_pool, "Lock")])
+@pytest.mark.parametrize(
+    ("module", "name"), [(embedded_xfs, "mount_again"), (embedded_xfs, "Lock")]
+)
 def test_one_who_comes_second_does_not_mount_it_again(
     embedded: Pool, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:
@@ -252,7 +255,7 @@ def test_another_user_cannot_mount_one_but_uses_one_that_is_mounted(
 def test_a_program_that_is_missing_is_named_with_its_package(
     call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop_pool, "_PATH", str(tmp_path))
+    monkeypatch.setattr(embedded_xfs, "_PATH", str(tmp_path))
     complaint = call("init", "--loop", "300M", status=1).complaint
     assert "mkfs.xfs is not installed" in complaint
     assert "xfsprogs" in complaint

@@ -15,9 +15,9 @@ from needing import missing, program
 from test_docs import load
 
 from lifecycle import State
-from lifecycle.cli import COMMANDS, cli
+from lifecycle.cli.app import COMMANDS, cli
+from lifecycle.cli.settings import SETTABLE
 from lifecycle.config import PoolConfig
-from lifecycle.setting import SETTABLE
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "lifecycle.1"

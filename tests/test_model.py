@@ -26,7 +26,8 @@ from model import Disk, Model, Refusal, seen_in
 from mounts import FileSystem
 from stopping import Stopped, stopping_at
 
-from lifecycle import LifecycleError, Pool, Volume, names
+from lifecycle import LifecycleError, Pool, Volume
+from lifecycle import ids as ids_
 
 FULL = os.environ.get("LIFECYCLE_CRASH") == "full"
 LIVES, STEPS = (200, 50) if FULL else (40, 50)
@@ -151,7 +152,7 @@ class Lives(RuleBasedStateMachine):
         found = os.listdir(directory) if os.path.isdir(directory) else []
         return {
             file.number
-            for file in map(names.parse_file, found)
+            for file in map(ids_.parse_file, found)
             if file is not None and file.number is not None and file.volume == own
         }
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from freezegun import freeze_time
 
-from lifecycle import InvalidName, names
-from lifecycle.names import FileName, Kind
+from lifecycle import InvalidName, ids
+from lifecycle.ids import FileName, Kind
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -38,8 +38,8 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     ],
 )
 def test_a_good_id_is_taken_apart(volume_id: str, vm: str, name: str) -> None:
-    assert names.split_id(volume_id) == (vm, name)
-    names.check_vm(vm)
+    assert ids.split_id(volume_id) == (vm, name)
+    ids.check_vm(vm)
 
 
 EMPTY_PART = "it has an empty part"
@@ -93,7 +93,7 @@ BAD_PARTS = [
 def test_a_bad_part_is_refused_wherever_it_stands(pattern: str, part: str, complaint: str) -> None:
     volume_id = pattern.format(part)
     with pytest.raises(InvalidName) as caught:
-        names.split_id(volume_id)
+        ids.split_id(volume_id)
     assert complaint in caught.value.reason
     assert caught.value.name in {volume_id, volume_id.rpartition("/")[0]}
     assert str(caught.value).isprintable()
@@ -131,24 +131,24 @@ def test_a_bad_part_is_refused_wherever_it_stands(pattern: str, part: str, compl
 )
 def test_a_bad_id_is_refused_with_the_reason(volume_id: object, complaint: str) -> None:
     with pytest.raises(InvalidName) as caught:
-        names.split_id(volume_id)
+        ids.split_id(volume_id)
     assert complaint in caught.value.reason
     assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("part", ["root.img", "root-dirty.img", "root-precache.img", "root.json"])
 def test_a_vm_that_stands_where_a_volume_of_the_vm_above_has_a_file_is_refused(part: str) -> None:
-    assert names.parse_file(part) is not None
+    assert ids.parse_file(part) is not None
     with pytest.raises(InvalidName):
-        names.split_id(f"ci/{part}/disk")
+        ids.split_id(f"ci/{part}/disk")
 
 
 def test_the_longest_name_leaves_room_for_every_file_of_its_volume() -> None:
     name = "x" * 190
-    names.split_id(f"vm/{name}")
-    longest = names.revision_file(name, names.MAX_NUMBER, AT)
+    ids.split_id(f"vm/{name}")
+    longest = ids.revision_file(name, ids.MAX_NUMBER, AT)
     assert len(longest) <= 255
-    assert names.parse_file(longest) == FileName(name, Kind.REVISION, names.MAX_NUMBER, AT)
+    assert ids.parse_file(longest) == FileName(name, Kind.REVISION, ids.MAX_NUMBER, AT)
 
 
 # ---------------------------------------------------------------- files
@@ -192,10 +192,10 @@ def test_the_longest_name_leaves_room_for_every_file_of_its_volume() -> None:
     ],
 )
 def test_a_file_of_a_volume_is_known_by_its_whole_name(file: str, parsed: FileName) -> None:
-    assert names.parse_file(file) == parsed
-    assert names.revision_number(file, len(parsed.volume)) == parsed.number
-    assert names.kind_of(file, parsed.volume) == parsed.kind
-    assert names.kind_of(file, parsed.volume[:-1]) is None
+    assert ids.parse_file(file) == parsed
+    assert ids.revision_number(file, len(parsed.volume)) == parsed.number
+    assert ids.kind_of(file, parsed.volume) == parsed.kind
+    assert ids.kind_of(file, parsed.volume[:-1]) is None
 
 
 @pytest.mark.parametrize(
@@ -265,9 +265,9 @@ def test_a_file_of_a_volume_is_known_by_its_whole_name(file: str, parsed: FileNa
     ],
 )
 def test_a_strange_file_is_no_volumes(file: str) -> None:
-    assert names.parse_file(file) is None
-    assert names.revision_number(file, len("root")) is None
-    assert names.kind_of(file, "root") is None
+    assert ids.parse_file(file) is None
+    assert ids.revision_number(file, len("root")) is None
+    assert ids.kind_of(file, "root") is None
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_a_strange_file_is_no_volumes(file: str) -> None:
     ],
 )
 def test_revisions_of_the_older_naming_are_known_as_such(file: str, *, old: bool) -> None:
-    assert names.is_old_revision(file) is old
+    assert ids.is_old_revision(file) is old
 
 
 # ---------------------------------------------------------------- times
@@ -293,8 +293,8 @@ def test_revisions_of_the_older_naming_are_known_as_such(file: str, *, old: bool
 
 def test_a_revisions_file_bears_its_time_in_utc_whatever_the_zone() -> None:
     berlin = AT.astimezone(timezone(timedelta(hours=1)))
-    assert names.revision_file("root", 3, AT) == "root.img.3@2026-01-02T03:04:05Z"
-    assert names.revision_file("root", 3, berlin) == names.revision_file("root", 3, AT)
+    assert ids.revision_file("root", 3, AT) == "root.img.3@2026-01-02T03:04:05Z"
+    assert ids.revision_file("root", 3, berlin) == ids.revision_file("root", 3, AT)
 
 
 @pytest.mark.parametrize(
@@ -307,19 +307,19 @@ def test_a_revisions_file_bears_its_time_in_utc_whatever_the_zone() -> None:
     ],
 )
 def test_a_time_is_read_as_it_was_written(text: str) -> None:
-    found = names.parse_time(text)
+    found = ids.parse_time(text)
     assert found is not None
     assert found.tzinfo is UTC
-    assert names.format_time(found) == text
+    assert ids.format_time(found) == text
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "0999-12-31T23:59:59Z"])
 def test_a_time_that_is_read_can_be_written(text: str) -> None:
-    found = names.parse_time(text)
-    assert found is None or names.format_time(found) == text
+    found = ids.parse_time(text)
+    assert found is None or ids.format_time(found) == text
 
 
 def test_now_is_utc_to_the_second() -> None:
     with freeze_time("2026-01-02 04:04:05.999999+01:00"):
-        assert names.now() == AT
-        assert names.now().tzinfo is UTC
+        assert ids.now() == AT
+        assert ids.now().tzinfo is UTC

@@ -13,10 +13,12 @@ from command_line import Call
 from disks import MIB
 from mounts import CannotMount, FileSystem, run
 
-from lifecycle import Pool, config, known_pools, loop_pool, nesting
-from lifecycle.hosts import libvirt_hook
-from lifecycle.known_pools import KnownPool
-from lifecycle.nesting import Ground, Storage, counted
+from lifecycle import Pool, config
+from lifecycle.hosts.libvirt import hook
+from lifecycle.linux import embedded_xfs
+from lifecycle.machine import known_pools, nesting
+from lifecycle.machine.known_pools import KnownPool
+from lifecycle.machine.nesting import Ground, Storage, counted
 
 pytest_plugins = ["command_line"]
 
@@ -405,4 +407,4 @@ def test_the_kernel_s_own_texts_can_be_read() -> None:
 
 def test_all_agree_on_what_makes_a_directory_a_pools() -> None:
     """The light gate of libvirt's hook and the embedded pools say it for themselves: they import next to nothing."""
-    assert (config.POOL_FILE, loop_pool.IMAGE) == config.POOL_SIGNS == libvirt_hook.SIGNS
+    assert (config.POOL_FILE, embedded_xfs.IMAGE) == config.POOL_SIGNS == hook.SIGNS

@@ -13,8 +13,10 @@ from command_line import Call, call_apart
 from disks import MIB, SIZE, cycle, disk, seen
 from mounts import FileSystem, run
 
-from lifecycle import Pool, Refused, known_pools, loop_pool
+from lifecycle import Pool, Refused
 from lifecycle.errors import NotAPool
+from lifecycle.linux import embedded_xfs
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 
@@ -232,7 +234,7 @@ def test_no_more_is_pruned_for_the_reserve_than_the_disk_below_lacks(
     for mark in range(1, 7):
         cycle(volume, bytes([mark]) * (8 * MIB))
     with pytest.MonkeyPatch.context() as slow:
-        slow.setattr(loop_pool, "room_below", lambda *_words: 95 * MIB)  # nothing comes back
+        slow.setattr(embedded_xfs, "room_below", lambda *_words: 95 * MIB)  # nothing comes back
         with pytest.raises(Refused, match="lacks"):
             volume.start()
     assert len(volume.revisions) >= 4  # of five, one is enough
@@ -244,7 +246,7 @@ def test_what_cannot_be_asked_below_is_left_out(
 ) -> None:
     place = disk_of_its_own()
     pool = Pool.create(place / "vms", loop=300 * MIB)
-    monkeypatch.setattr(loop_pool, "_PATH", "/nonexistent")
+    monkeypatch.setattr(embedded_xfs, "_PATH", "/nonexistent")
     inner = os.statvfs(pool.path)
     free, total = pool.backend.room()
     assert total == inner.f_blocks * inner.f_frsize

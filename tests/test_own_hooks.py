@@ -23,11 +23,13 @@ from freezegun import freeze_time
 from listening import Listener
 from mounts import FileSystem
 
-from lifecycle import InvalidName, Pool, State, Vetoed, Volume, events, hook_process, locking
+from lifecycle import InvalidName, Pool, State, Vetoed, Volume, events
 from lifecycle.config import CrashPolicy, VolumeConfig
+from lifecycle.engine import locks
 from lifecycle.errors import HookFailed, StorageFailed
-from lifecycle.hook_process import Ended
-from lifecycle.own_hooks import objection_to
+from lifecycle.subscribers import hook_process
+from lifecycle.subscribers.hook_process import Ended
+from lifecycle.subscribers.hooks import objection_to
 
 pytest_plugins = ["command_line"]
 
@@ -196,7 +198,7 @@ def test_a_copy_is_made_of_what_a_commit_is_about_to_prune(
 def test_without_hooks_nothing_is_imported_for_them(root: Volume) -> None:
     code = (
         "import sys; from lifecycle import Pool; Pool.open(sys.argv[1])['ci/root'].start();"
-        "print('lifecycle.hook_process' in sys.modules, 'subprocess' in sys.modules)"
+        "print('lifecycle.subscribers.hook_process' in sys.modules, 'subprocess' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, root.pool.path], capture_output=True, text=True, check=True
@@ -277,7 +279,7 @@ def test_a_volume_that_cannot_be_looked_at_is_told_of_all_the_same(
     def fails(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("lifecycle.documents.of_volume", fails)
+    monkeypatch.setattr("lifecycle.report.documents.of_volume", fails)
     document = document_of(root, hooks, noted, "pre-start", root.start)
     assert document["volume"] == {"id": "ci/root", "vm": "ci", "name": "root", "path": root.path}
 
@@ -671,7 +673,7 @@ def test_a_hook_may_act_on_another_vm_but_not_from_there_on_the_first(
 def test_what_a_hook_left_in_the_background_may_act_once_the_event_is_over(
     root: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(locking.CHANGING, f"{root.pool.identity}/ci")
+    monkeypatch.setenv(locks.CHANGING, f"{root.pool.identity}/ci")
     root.start()
     assert root.state is State.STARTED
 

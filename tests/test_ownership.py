@@ -11,8 +11,9 @@ from command_line import Call
 from disks import SIZE, cycle, disk, draw, seen
 from holding import by_this_process
 
-from lifecycle import InUse, InvalidConfig, Pool, State, Volume, events, holders
+from lifecycle import InUse, InvalidConfig, Pool, State, Volume, events
 from lifecycle.errors import Holder, Unsupported
+from lifecycle.linux import holders
 
 pytest_plugins = ["command_line"]
 

@@ -15,14 +15,14 @@ from lifecycle import (
     InvalidPolicy,
     InvalidSize,
     config,
-    names,
+    ids,
     policies,
-    record,
-    setting,
 )
+from lifecycle.cli import settings as settings_
 from lifecycle.config import PoolConfig, UnknownUse, VolumeConfig
-from lifecycle.names import FileName, Kind
-from lifecycle.record import Note, Record
+from lifecycle.ids import FileName, Kind
+from lifecycle.reflink import record
+from lifecycle.reflink.record import Note, Record
 from lifecycle.sizes import MAX_SIZE, SECTOR, parse_size
 from lifecycle.states import AT_REST
 
@@ -41,7 +41,7 @@ def pieces(*words: str) -> st.SearchStrategy[str]:
 
 def _is_name(text: str) -> bool:
     try:
-        names.split_id(f"vm/{text}")
+        ids.split_id(f"vm/{text}")
     except InvalidName:
         return False
     return "/" not in text
@@ -52,7 +52,7 @@ NAME_PIECES = (
     *(" ", "@", "~", "e\u0301", "\n", "\0"),
 )
 NAMES = (pieces(*NAME_PIECES) | st.text(min_size=1, max_size=12)).filter(_is_name)
-NUMBERS = st.integers(0, names.MAX_NUMBER)
+NUMBERS = st.integers(0, ids.MAX_NUMBER)
 TIMES = st.integers(0, 253_402_300_799).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 
 
@@ -63,11 +63,11 @@ TIMES = st.integers(0, 253_402_300_799).map(lambda seconds: datetime.fromtimesta
 @given(st.lists(NAMES | pieces(*NAME_PIECES) | st.text(), max_size=3).map("/".join))
 def test_an_id_is_good_or_an_invalid_name(text: str) -> None:
     try:
-        vm, name = names.split_id(text)
+        vm, name = ids.split_id(text)
     except InvalidName:
         return
     assert f"{vm}/{name}" == text
-    names.check_vm(vm)
+    ids.check_vm(vm)
 
 
 @fuzz
@@ -80,21 +80,21 @@ def test_an_id_is_good_or_an_invalid_name(text: str) -> None:
     )
 )
 def test_a_files_name_is_a_volumes_or_a_strangers(text: str) -> None:
-    parsed = names.parse_file(text)
-    assert names.is_old_revision(text) in {True, False}
+    parsed = ids.parse_file(text)
+    assert ids.is_old_revision(text) in {True, False}
     if parsed is not None:
         assert text.startswith(parsed.volume)
         assert _is_name(parsed.volume)
         assert (parsed.kind == Kind.REVISION) is (parsed.number is not None)
     if parsed is not None and parsed.number is not None and parsed.at is not None:
-        assert names.revision_file(parsed.volume, parsed.number, parsed.at) == text
+        assert ids.revision_file(parsed.volume, parsed.number, parsed.at) == text
 
 
 @fuzz
 @given(NAMES, NUMBERS, TIMES)
 def test_a_revisions_file_is_read_back(volume: str, number: int, at: datetime) -> None:
-    file = names.revision_file(volume, number, at)
-    assert names.parse_file(file) == FileName(volume, Kind.REVISION, number, at)
+    file = ids.revision_file(volume, number, at)
+    assert ids.parse_file(file) == FileName(volume, Kind.REVISION, number, at)
     assert len(file.encode()) <= 255
 
 
@@ -111,7 +111,7 @@ ENDINGS = st.sampled_from(
 @given(NAMES, ENDINGS)
 def test_a_file_belongs_to_the_one_volume_that_it_is_named_after(name: str, ending: str) -> None:
     # so no two volumes can claim one file
-    parsed = names.parse_file(name + ending)
+    parsed = ids.parse_file(name + ending)
     assert parsed is not None
     assert parsed.volume == name
     assert parsed.kind == (Kind.LEFTOVER if "~" in ending else ending)
@@ -125,7 +125,7 @@ def test_a_file_belongs_to_the_one_volume_that_it_is_named_after(name: str, endi
     | st.text()
 )
 def test_a_time_is_one_or_none(text: str) -> None:
-    found = names.parse_time(text)
+    found = ids.parse_time(text)
     assert found is None or found.tzinfo is UTC
 
 
@@ -274,7 +274,7 @@ NOTES = st.builds(
 
 @st.composite
 def records(draw: st.DrawFn) -> Record:
-    following = draw(st.integers(1, names.MAX_NUMBER))
+    following = draw(st.integers(1, ids.MAX_NUMBER))
     return Record(
         config=draw(CONFIGS),
         current=draw(st.none() | st.integers(0, following - 1)),
@@ -402,12 +402,12 @@ def test_a_pools_settings_are_read_back(written: PoolConfig) -> None:
 
 @fuzz
 @given(
-    st.sampled_from(setting.SETTABLE) | st.text(max_size=10),
+    st.sampled_from(settings_.SETTABLE) | st.text(max_size=10),
     pieces("yes", "no", "last 5", "5", "-1", "commit") | st.text(),
 )
 def test_a_setting_is_read_or_refused(key: str, text: str) -> None:
     try:
-        found = setting.read_setting("vm/a", key, text)
+        found = settings_.read_setting("vm/a", key, text)
     except InvalidConfig:
         return
     assert len(found) == 1

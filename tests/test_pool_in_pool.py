@@ -14,8 +14,9 @@ from mounts import FileSystem, run
 from refusing import refusing
 from snapshots import snapshot
 
-from lifecycle import Pool, known_pools
+from lifecycle import Pool
 from lifecycle.errors import InAnotherPool, StorageFailed
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 

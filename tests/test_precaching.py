@@ -17,18 +17,10 @@ import pytest
 from disks import SIZE, cycle, disk, draw, seen, seen_by_vm
 from holding import by_another_process
 
-from lifecycle import (
-    InUse,
-    InvalidConfig,
-    Pool,
-    State,
-    Volume,
-    ahead_reflink,
-    events,
-    extents,
-    files,
-    precaching,
-)
+from lifecycle import InUse, InvalidConfig, Pool, State, Volume, events
+from lifecycle.linux import files, reflinks
+from lifecycle.reflink import precacher
+from lifecycle.subscribers import precaching
 
 PIECES = 100
 """Extents: more than a clone of which is cheap."""
@@ -247,7 +239,8 @@ def test_without_reflinks_it_is_copied_only_if_asked_for(mounted: Any) -> None:
 
 def test_the_process_does_it_and_leaves(volume: Volume) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lifecycle.ahead_worker", volume.pool.path, volume.id], check=True
+        [sys.executable, "-m", "lifecycle.engine.precache_worker", volume.pool.path, volume.id],
+        check=True,
     )
     assert done.returncode == 0
     assert precache(volume).exists()
@@ -267,7 +260,9 @@ def test_the_process_loads_nothing_from_where_its_caller_happens_to_be(
     """As of root in a directory that is another user's."""
     (tmp_path / "lifecycle").mkdir()
     (tmp_path / "lifecycle/__init__.py").write_text("")
-    (tmp_path / "lifecycle/ahead_worker.py").write_text(f"open({str(tmp_path / 'seen')!r}, 'w')")
+    (tmp_path / "lifecycle/engine/precache_worker.py").write_text(
+        f"open({str(tmp_path / 'seen')!r}, 'w')"
+    )
     monkeypatch.undo()  # the real one
     monkeypatch.chdir(tmp_path)
     os.waitpid(precaching.begin(volume.pool.path, volume.id), 0)
@@ -288,7 +283,9 @@ def test_of_many_at_once_all_is_made_by_one_process(
     monkeypatch.setattr(precaching, "begin_soon", lambda *what: begun.append(what))
     pool.stop(volumes)
     assert begun == [(pool.path, *(one.id for one in volumes))]
-    subprocess.run([sys.executable, "-m", "lifecycle.ahead_worker", *begun[0]], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "lifecycle.engine.precache_worker", *begun[0]], check=True
+    )
     assert all(precache(one).exists() for one in volumes)
 
 
@@ -432,14 +429,14 @@ def test_of_what_a_subscriber_stops_meanwhile_it_is_made_too(
 
 
 def test_a_start_that_comes_while_it_is_made_clones_for_itself(volume: Volume) -> None:
-    real = extents.share
+    real = reflinks.share
 
     def share(*args: Any) -> bool | None:
         volume.start()
         draw(volume, b"two")
         return real(*args)
 
-    with mock.patch.object(extents, "share", share):
+    with mock.patch.object(reflinks, "share", share):
         assert make(volume) == 0
     assert seen_by_vm(volume) == disk(b"two")
     assert not precache(volume).exists()
@@ -451,27 +448,27 @@ def test_what_is_finished_too_late_gets_no_name(
     volume: Volume, change: Callable[[Volume], object]
 ) -> None:
     cycle(volume.pool.create_volume("ci/other", SIZE), b"other")
-    real = ahead_reflink._publish
+    real = precacher._publish
 
     def publish(*args: Any) -> bool:
         change(volume)
         return real(*args)
 
-    with mock.patch.object(ahead_reflink, "_publish", publish):
+    with mock.patch.object(precacher, "_publish", publish):
         assert make(volume) == 0
     assert not precache(volume).exists()
     assert list(volume.pool.verify()) == []
 
 
 def test_a_second_one_leaves_it_to_the_first(volume: Volume) -> None:
-    real = extents.share
+    real = reflinks.share
     counts = []
 
     def share(*args: Any) -> bool | None:
         counts.append(make(volume))
         return real(*args)
 
-    with mock.patch.object(extents, "share", share):
+    with mock.patch.object(reflinks, "share", share):
         assert make(volume) == 1
     assert counts == [0]
 
@@ -623,21 +620,21 @@ def test_extents_are_counted_up_to_a_limit(xfs: Any) -> None:
     with path.open("wb") as image:
         os.pwrite(image.fileno(), b"x" * 4096, 0)
         os.fsync(image.fileno())
-        assert not extents.are_more_than(image.fileno(), 9)
+        assert not reflinks.are_more_than(image.fileno(), 9)
         for piece in range(30):
             os.pwrite(image.fileno(), b"x" * 4096, piece * 65536)
             os.fsync(image.fileno())
-        assert extents.are_more_than(image.fileno(), 9)
+        assert reflinks.are_more_than(image.fileno(), 9)
 
 
 def test_an_image_is_shared_stretch_by_stretch(xfs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extents, "_STRETCH", 8192)
+    monkeypatch.setattr(reflinks, "_STRETCH", 8192)
     directory = xfs.new_directory()
     content = os.urandom(20000) + bytes(100000) + b"end"
     (directory / "a").write_bytes(content)
     with open(directory / "a", "rb") as source, open(directory / "b", "w+b") as target:
-        assert extents.share(source.fileno(), target.fileno(), lambda: True) is True
+        assert reflinks.share(source.fileno(), target.fileno(), lambda: True) is True
         assert target.read() == content
     with open(directory / "a", "rb") as source, open(directory / "c", "w+b") as target:
         wanted = iter([True, False])
-        assert extents.share(source.fileno(), target.fileno(), lambda: next(wanted)) is None
+        assert reflinks.share(source.fileno(), target.fileno(), lambda: next(wanted)) is None

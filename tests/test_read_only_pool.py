@@ -27,16 +27,14 @@ from lifecycle import (
     Refused,
     State,
     Volume,
-    ending,
     events,
-    opening,
-    together,
 )
 from lifecycle.backend import Finding
-from lifecycle.contents import Content
-from lifecycle.ending import Ending
+from lifecycle.engine import batch, endings, registry
+from lifecycle.engine.endings import Ending
 from lifecycle.errors import StorageFailed
-from lifecycle.record import Note
+from lifecycle.reflink.record import Note
+from lifecycle.transfer.content import Content
 
 KERNEL = "kernels/6.1/vmlinuz"
 
@@ -241,11 +239,11 @@ def test_several_vms_share_an_image(read_only_pool: Pool) -> None:
 def test_hosts_that_say_who_they_are_share_it_too(read_only_pool: Pool) -> None:
     volume = read_only_pool[KERNEL]
     for who in ("libvirt/one", "libvirt/two"):
-        together.start([volume], by=who)
+        batch.start([volume], by=who)
 
-    assert together.started_by(volume) is None
-    together.stop([volume])
-    together.stop([volume])
+    assert batch.started_by(volume) is None
+    batch.stop([volume])
+    batch.stop([volume])
 
 
 @pytest.mark.parametrize("how", Ending)
@@ -253,7 +251,7 @@ def test_however_a_vm_ends_the_image_is_released(read_only_pool: Pool, how: Endi
     volume = read_only_pool[KERNEL]
     volume.start()
     with by_this_process(volume.path):
-        (ended,) = ending.end([volume], how)
+        (ended,) = endings.end([volume], how)
 
     assert ended.error is None
     assert ended.change is not None
@@ -516,7 +514,7 @@ def open_pool(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
     for path in (Path(pool.path), *Path(pool.path).rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
     monkeypatch.setitem(
-        opening.BACKENDS, "directory", "lifecycle.backend_directory:DirectoryBackend"
+        registry.BACKENDS, "directory", "lifecycle.directory.backend:DirectoryBackend"
     )
     monkeypatch.setenv("LIFECYCLE_CONFIG", "/mnt/no-settings")
     run("mount", "--bind", pool.path, "/mnt")

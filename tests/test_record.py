@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle import CrashPolicy, InvalidConfig, State, names, record
+from lifecycle import CrashPolicy, InvalidConfig, State, ids
 from lifecycle.config import VolumeConfig
 from lifecycle.errors import NewerFormat, Unsupported
-from lifecycle.record import Note, Record
+from lifecycle.reflink import record
+from lifecycle.reflink.record import Note, Record
 from lifecycle.states import AT_REST
 
 WHERE = "/srv/vms/ci-42/root.json"
@@ -47,14 +48,14 @@ DISPOSABLE = Record(
         DISPOSABLE,
         Record(current=0, at=AT),
         Record(config=VolumeConfig(size=512, save_on_stop=False), current=0),
-        Record(current=names.MAX_NUMBER - 1, next=names.MAX_NUMBER, rest=State.COMMITTED),
+        Record(current=ids.MAX_NUMBER - 1, next=ids.MAX_NUMBER, rest=State.COMMITTED),
     ],
 )
 def test_a_record_that_was_written_is_read_back(written: Record) -> None:
     assert record.read(WHERE, record.write(written)) == written
 
 
-_numbers = st.integers(0, names.MAX_NUMBER)
+_numbers = st.integers(0, ids.MAX_NUMBER)
 _clocks = st.integers(-(1 << 63), (1 << 63) - 1)
 """Seconds since 1970, as clocks and the times of files can have them."""
 _notes = st.builds(
@@ -81,7 +82,7 @@ _configs = st.builds(
     config=_configs,
     current=st.none() | _numbers,
     clock=st.none() | _clocks,
-    following=st.integers(1, names.MAX_NUMBER + 1),
+    following=st.integers(1, ids.MAX_NUMBER + 1),
     rest=st.sampled_from(AT_REST),
     notes=st.dictionaries(_numbers, _notes, max_size=5),
     sealed=_numbers,
@@ -98,7 +99,7 @@ def test_whatever_the_clock_says_a_record_that_is_written_is_read_back(
     made = Record(
         config=config,
         current=current,
-        at=None if clock is None else names.bearable(clock),
+        at=None if clock is None else ids.bearable(clock),
         next=max(following, (current or 0) + 1),
         rest=rest,
         notes=MappingProxyType(notes),
@@ -109,8 +110,8 @@ def test_whatever_the_clock_says_a_record_that_is_written_is_read_back(
 
 UNREADABLE = {
     "a time before 1970": Record(at=datetime(1969, 12, 31, tzinfo=UTC)),
-    "a current number above all": Record(current=names.MAX_NUMBER + 1, next=names.MAX_NUMBER + 2),
-    "a next number above all": Record(next=names.MAX_NUMBER + 2),
+    "a current number above all": Record(current=ids.MAX_NUMBER + 1, next=ids.MAX_NUMBER + 2),
+    "a next number above all": Record(next=ids.MAX_NUMBER + 2),
     "a next number that is the current one": Record(current=3, next=3),
     "a state that is no rest": Record(rest=State.DIRTY),
     "a time with microseconds": Record(at=AT.replace(microsecond=1)),
@@ -261,7 +262,7 @@ def test_values_are_changed_one_at_a_time() -> None:
         (("current",), -1),
         (("current",), 9),
         (("current",), 10),
-        (("current",), names.MAX_NUMBER),
+        (("current",), ids.MAX_NUMBER),
         (("current",), 10**4000),
         (("current",), [7]),
         (("next",), None),
@@ -269,7 +270,7 @@ def test_values_are_changed_one_at_a_time() -> None:
         (("next",), 7),
         (("next",), 0),
         (("next",), -9),
-        (("next",), names.MAX_NUMBER + 2),
+        (("next",), ids.MAX_NUMBER + 2),
         (("next",), 10**4000),
         (("at",), ""),
         (("at",), 0),
@@ -292,7 +293,7 @@ def test_values_are_changed_one_at_a_time() -> None:
         (("sealed",), None),
         (("sealed",), "0"),
         (("sealed",), -1),
-        (("sealed",), names.MAX_NUMBER + 2),
+        (("sealed",), ids.MAX_NUMBER + 2),
         (("notes",), None),
         (("notes",), []),
         (("notes", "3"), None),

@@ -20,7 +20,7 @@ from stopping import Stopped, acting_before_each_change, stopping_at
 
 from lifecycle import LifecycleError, Pool, State, Volume
 from lifecycle.backend import Finding
-from lifecycle.recovery import Recovered
+from lifecycle.engine.recovery import Recovered
 
 pytest_plugins = ["command_line"]
 

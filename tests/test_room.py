@@ -15,8 +15,8 @@ from freezegun import freeze_time
 from mounts import FileSystem, run
 
 from lifecycle import InvalidConfig, LifecycleError, Pool, Refused, State, Volume, events
-from lifecycle.change import Change
 from lifecycle.config import POOL_FILE
+from lifecycle.model import Change
 
 ID = "ci-42/root"
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

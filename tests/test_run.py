@@ -19,7 +19,7 @@ from disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 from holding import by_another_process
 
 from lifecycle import Pool, Volume, events
-from lifecycle.ending import Ending
+from lifecycle.engine.endings import Ending
 from lifecycle.hosts import wrapped
 
 pytest_plugins = ["command_line"]

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from needing import program
 
-from lifecycle import Pool, State, Volume, seals
-from lifecycle.names import MAX_NUMBER
-from lifecycle.seals import Origin
+from lifecycle import Pool, State, Volume
+from lifecycle.ids import MAX_NUMBER
+from lifecycle.reflink import seals
+from lifecycle.reflink.seals import Origin
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

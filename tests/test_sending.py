@@ -32,8 +32,8 @@ from lifecycle import (
     events,
     policies,
 )
-from lifecycle.contents import Content
 from lifecycle.errors import Holder
+from lifecycle.transfer.content import Content
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 

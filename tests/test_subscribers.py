@@ -27,9 +27,9 @@ from lifecycle import (
     StorageFailed,
     Vetoed,
     Volume,
-    calling,
     events,
 )
+from lifecycle.cli import invocation
 
 pytest_plugins = ["command_line"]
 
@@ -263,7 +263,7 @@ def test_what_is_logged_of_it_is_one_printable_line() -> None:
     except ValueError as error:
         of_error = (type(error), error, None)
     record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "raised", (), of_error)
-    assert calling._Brief().format(record) == r"lifecycle: raised: \x1b[31mred more"
+    assert invocation._Brief().format(record) == r"lifecycle: raised: \x1b[31mred more"
 
 
 @pytest.mark.parametrize("name", RAISED)

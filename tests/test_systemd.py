@@ -16,10 +16,11 @@ from disks import SIZE, cycle, disk, draw, numbers, seen
 from holding import by_another_process
 from mounts import FileSystem
 
-from lifecycle import Pool, State, events, known_pools
-from lifecycle.ending import Ending
+from lifecycle import Pool, State, events
+from lifecycle.engine.endings import Ending
 from lifecycle.errors import printable
 from lifecycle.hosts import systemd
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 
@@ -424,7 +425,7 @@ def pools(xfs: FileSystem, monkeypatch: pytest.MonkeyPatch) -> list[Pool]:
     found = [Pool.create(xfs.new_directory(), keep="all") for _ in range(4)]
     known_pools.enter(found[0].path, "alpha")
     known_pools.enter(found[1].path, "beta")
-    monkeypatch.setattr("lifecycle.session.default_pool", lambda: found[3].path)
+    monkeypatch.setattr("lifecycle.cli.session.default_pool", lambda: found[3].path)
     return found
 
 

@@ -22,8 +22,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from test_cli_terminal import terminal_pair
 
-from lifecycle import Pool, known_pools, tables, terminal
-from lifecycle.tables import Column, Holds
+from lifecycle import Pool
+from lifecycle.cli import tables, terminal
+from lifecycle.cli.tables import Column, Holds
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 

@@ -17,21 +17,14 @@ from disks import MIB, SIZE, cycle, disk, draw, seen
 from failing import backend_fails, no_space
 from mounts import FileSystem, run
 
-from lifecycle import (
-    Pool,
-    Volume,
-    adopting,
-    events,
-    foreign_tree,
-    loop_pool,
-    names,
-    opening,
-    recovery,
-    together,
-)
+from lifecycle import Pool, Volume, events, ids
+from lifecycle.adopt import plan as planning
+from lifecycle.adopt import tree as tree_
+from lifecycle.engine import batch, recovery, registry
 from lifecycle.errors import LifecycleError, NotAPool, StorageFailed, Unsupported, Vetoed
-from lifecycle.files import Directory
-from lifecycle.forking import Lock
+from lifecycle.linux import embedded_xfs
+from lifecycle.linux.files import Directory
+from lifecycle.linux.fork_safety import Lock
 
 pytest_plugins = ["command_line"]
 
@@ -133,12 +126,12 @@ def test_a_start_that_cannot_be_noted_is_taken_back_under_the_lock(
     impatient: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     volume = impatient.create_volume("ci/root", SIZE)
-    monkeypatch.setattr(together, "started_by", lambda _volume: None)  # the tag did not stay
+    monkeypatch.setattr(batch, "started_by", lambda _volume: None)  # the tag did not stay
     with (
-        Outsider("ci/root", together, "_take_back"),
+        Outsider("ci/root", batch, "_take_back"),
         pytest.raises(Unsupported, match="no extended attributes"),
     ):
-        together.start([volume], by="a domain")
+        batch.start([volume], by="a domain")
     assert volume.state == "created"
 
 
@@ -173,7 +166,7 @@ def replace(file: Path) -> None:
 @pytest.mark.parametrize("other", [nothing, write, replace])
 def test_adopt_takes_back_only_what_is_as_it_was_added(tree: Path, other: TakenBack) -> None:
     """Whatever driver the tree is of goes on using it."""
-    plan = adopting.plan(foreign_tree.find(str(tree)), names.now(), None)
+    plan = planning.plan(tree_.find(str(tree)), ids.now(), None)
     empty = replaced(plan.volumes[0], id="vm/volatile", record=None, empty=SIZE)
     plan = replaced(plan, volumes=(empty,))
     file = tree / "vm/volatile.img"
@@ -183,7 +176,7 @@ def test_adopt_takes_back_only_what_is_as_it_was_added(tree: Path, other: TakenB
         raise NotAPool(str(tree), "cannot be made a pool: no")
 
     with mock.patch.object(Pool, "create", fail), pytest.raises(NotAPool):
-        foreign_tree.carry_out(plan)
+        tree_.carry_out(plan)
     left = {"private.img"} if other is nothing else {"private.img", "volatile.img"}
     assert set(os.listdir(tree / "vm")) == left
     if other is not nothing:
@@ -191,7 +184,7 @@ def test_adopt_takes_back_only_what_is_as_it_was_added(tree: Path, other: TakenB
 
 
 def test_adopt_leaves_what_someone_has_open(tree: Path) -> None:
-    plan = adopting.plan(foreign_tree.find(str(tree)), names.now(), None)
+    plan = planning.plan(tree_.find(str(tree)), ids.now(), None)
     empty = replaced(plan.volumes[0], id="vm/volatile", record=None, empty=SIZE)
     plan = replaced(plan, volumes=(empty,))
     file = tree / "vm/volatile.img"
@@ -202,7 +195,7 @@ def test_adopt_leaves_what_someone_has_open(tree: Path) -> None:
         raise NotAPool(str(tree), "cannot be made a pool: no")
 
     with mock.patch.object(Pool, "create", fail), pytest.raises(NotAPool):
-        foreign_tree.carry_out(plan)
+        tree_.carry_out(plan)
     assert os.path.samestat(os.fstat(opened[0]), file.stat())
     os.close(opened[0])
 
@@ -212,7 +205,7 @@ def test_adopt_leaves_what_someone_has_open(tree: Path) -> None:
 
 def test_of_two_that_make_a_pool_at_once_the_first_one_s_settings_stay(xfs: FileSystem) -> None:
     place = xfs.new_directory() / "pool"
-    real = opening.backend_of
+    real = registry.backend_of
 
     def another_comes_first(path: str, config: Any) -> Any:
         if config.keep == "last 1":
@@ -221,7 +214,7 @@ def test_of_two_that_make_a_pool_at_once_the_first_one_s_settings_stay(xfs: File
 
     place.mkdir()
     with (
-        mock.patch.object(opening, "backend_of", another_comes_first),
+        mock.patch.object(registry, "backend_of", another_comes_first),
         pytest.raises(NotAPool, match="was made a pool meanwhile"),
     ):
         Pool.create(place, keep="last 1")
@@ -240,7 +233,7 @@ def test_init_removes_no_directory_that_it_did_not_make(xfs: FileSystem) -> None
     failure = mock.Mock(side_effect=OSError(errno.EIO, "no"))
     with (
         mock.patch.object(os, "makedirs", makedirs),
-        mock.patch.object(opening, "set_up", failure),
+        mock.patch.object(registry, "set_up", failure),
         pytest.raises(OSError, match="no"),
     ):
         Pool.create(place)
@@ -268,7 +261,7 @@ def test_no_one_mounts_an_embedded_pool_that_is_half_made(
     plain: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     locked: list[bool] = []
-    real = loop_pool._run
+    real = embedded_xfs._run
 
     def run_and_look(*command: str) -> None:
         with Directory.open(str(plain)) as directory:
@@ -277,7 +270,7 @@ def test_no_one_mounts_an_embedded_pool_that_is_half_made(
             raise Unsupported("mkfs.xfs failed: no")
         real(*command)
 
-    monkeypatch.setattr(loop_pool, "_run", run_and_look)
+    monkeypatch.setattr(embedded_xfs, "_run", run_and_look)
     if fails:
         with pytest.raises(Unsupported):
             Pool.create(plain, loop=300 * MIB)

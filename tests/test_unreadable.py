@@ -18,9 +18,10 @@ from disks import SIZE, cycle, disk, draw, numbers, seen
 from refusing import refusing
 from snapshots import snapshot
 
-from lifecycle import LifecycleError, Pool, Refused, Volume, known_pools
+from lifecycle import LifecycleError, Pool, Refused, Volume
 from lifecycle.backend_reflink import ReflinkBackend
 from lifecycle.errors import StorageFailed
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 

@@ -17,8 +17,9 @@ from disks import SIZE, cycle, disk, draw, numbers, seen
 from mounts import FileSystem, run
 from snapshots import snapshot
 
-from lifecycle import Pool, known_pools
+from lifecycle import Pool
 from lifecycle.errors import StorageFailed
+from lifecycle.machine import known_pools
 
 pytest_plugins = ["command_line"]
 

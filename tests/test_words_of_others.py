@@ -18,10 +18,11 @@ import pytest
 from command_line import Call, call_apart
 from disks import SIZE, cycle, draw
 
-from lifecycle import LifecycleError, Pool, Volume, errors, events, journal
+from lifecycle import LifecycleError, Pool, Volume, errors, events
+from lifecycle.cli.session import json_of, print_line
 from lifecycle.errors import Holder, printable
-from lifecycle.hosts import libvirt_hook
-from lifecycle.session import json_of, print_line
+from lifecycle.hosts.libvirt import hook
+from lifecycle.linux import journal
 
 pytest_plugins = ["command_line"]
 
@@ -280,5 +281,5 @@ def test_of_what_is_logged_in_the_journal(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_of_what_the_light_gate_complains_of(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    libvirt_hook._complain(EVIL)
+    hook._complain(EVIL)
     assert is_clean(capfdbinary.readouterr().err.decode())

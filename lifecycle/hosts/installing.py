@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
 
-from lifecycle import files
 from lifecycle.errors import LifecycleError
-from lifecycle.files import Directory
+from lifecycle.linux import files
+from lifecycle.linux.files import Directory
 
-HOSTS = {"libvirt": "lifecycle.hosts.libvirt", "systemd": "lifecycle.hosts.systemd"}
+HOSTS = {"libvirt": "lifecycle.hosts.libvirt.install", "systemd": "lifecycle.hosts.systemd"}
 """The hosts that something can be installed for, by name; the modules that do it."""
 
 _DIRECTORY_MODE = 0o755

@@ -14,7 +14,7 @@ import sysconfig
 from collections.abc import Sequence
 from importlib.resources import files
 
-from lifecycle.ending import Ending
+from lifecycle.engine.endings import Ending
 from lifecycle.errors import LifecycleError
 from lifecycle.hosts import installing
 from lifecycle.hosts.installing import Installed, NotInstalled

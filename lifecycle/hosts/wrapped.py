@@ -2,8 +2,9 @@
 
 How this works. The volumes start. The command runs until the last process that came of it has ended (processes.py). How
 it ended is told by its exit status and, if it is QEMU, by its monitor (qmp.py); the volumes end accordingly
-(ending.py). Meanwhile this process holds the working images open too, so that no one takes them for left over before
-the command has opened them; and from the start to the end no one else can stop them, and start them for another VM.
+(engine/endings.py). Meanwhile this process holds the working images open too, so that no one takes them for left over
+before the command has opened them; and from the start to the end no one else can stop them, and start them for another
+VM.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from lifecycle import together
-from lifecycle.ending import Ended, Ending, end, finish
+from lifecycle.engine import batch
+from lifecycle.engine.batch import Outcome
+from lifecycle.engine.endings import Ended, Ending, end, finish
+from lifecycle.engine.vm import VM
 from lifecycle.errors import Holder, LifecycleError, NoSuchVolume, Refused
 from lifecycle.hosts import processes
-from lifecycle.together import Outcome
-from lifecycle.vm import VM
 
 log = logging.getLogger("lifecycle.hosts.wrapped")
 
@@ -77,7 +78,7 @@ def run(
         if one.error is not None:
             raise one.error
     with ExitStack() as held:
-        started = together.start(volumes, then=functools.partial(_hold_open, held))
+        started = batch.start(volumes, then=functools.partial(_hold_open, held))
         paths = {volume.name: volume.path for volume, _change in started}
         filled = [fill_in(word, paths) for word in words]
         ending = Ending.FAILED  # until the command has run

@@ -8,7 +8,7 @@ from disks import MIB, SIZE, cycle, disk, draw, numbers, seen
 from holding import by_loop_device
 
 from lifecycle import InvalidSize, Kind, NoSuchVolume, Pool, Refused, State, Vetoed, Volume, events
-from lifecycle.contents import Content
+from lifecycle.transfer.content import Content
 
 
 @pytest.fixture

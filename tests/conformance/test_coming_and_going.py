@@ -8,8 +8,9 @@ from holding import Hold, by_another_process, by_loop_device, by_this_process
 from listening import Listener, three
 
 from conformance.conftest import Fill
-from lifecycle import Pool, Refused, State, Vetoed, Volume, ending, events, together
-from lifecycle.ending import Ending
+from lifecycle import Pool, Refused, State, Vetoed, Volume, events
+from lifecycle.engine import batch, endings
+from lifecycle.engine.endings import Ending
 
 
 @pytest.fixture
@@ -126,8 +127,8 @@ def test_a_host_finds_it_by_the_path_that_its_vm_opens(pool: Pool, volume: Volum
 @pytest.mark.parametrize("how", [Ending.STOPPED, Ending.FAILED, Ending.DISCARDED])
 def test_a_host_tells_how_its_vm_ended(volume: Volume, how: Ending) -> None:
     before = volume.look()
-    together.start([volume], by="host/vm")
-    (ended,) = ending.end([volume], how)
+    batch.start([volume], by="host/vm")
+    (ended,) = endings.end([volume], how)
 
     assert ended.error is None
     assert ended.change is not None

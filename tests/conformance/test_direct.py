@@ -10,7 +10,8 @@ import pytest
 from disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 from holding import by_another_process
 
-from lifecycle import InUse, InvalidConfig, Pool, Refused, State, Volume, holders
+from lifecycle import InUse, InvalidConfig, Pool, Refused, State, Volume
+from lifecycle.linux import holders
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from holding import by_loop_device
 from mounts import FileSystem
 
 from lifecycle import InvalidSize, NoSuchVolume, Pool, State, Volume
-from lifecycle.contents import Content
 from lifecycle.errors import NotContent
+from lifecycle.transfer.content import Content
 
 
 @pytest.fixture

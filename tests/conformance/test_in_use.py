@@ -9,8 +9,9 @@ import pytest
 from disks import SIZE, cycle, disk, draw, seen
 from holding import Hold, by_another_process, by_loop_device, by_this_process
 
-from lifecycle import InUse, Pool, State, Volume, holders
+from lifecycle import InUse, Pool, State, Volume
 from lifecycle.errors import Holder
+from lifecycle.linux import holders
 
 Act = Callable[[Volume], object]
 

@@ -8,7 +8,8 @@ from disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 from holding import by_loop_device, device_size
 from listening import Listener
 
-from lifecycle import InvalidSize, Pool, Refused, State, Volume, documents
+from lifecycle import InvalidSize, Pool, Refused, State, Volume
+from lifecycle.report import documents
 
 
 @pytest.fixture

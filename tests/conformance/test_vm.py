@@ -21,8 +21,8 @@ from lifecycle import (
     Vetoed,
     Volume,
     events,
-    together,
 )
+from lifecycle.engine import batch
 
 Subscribed = Iterator[None]
 
@@ -147,7 +147,7 @@ def test_if_who_started_it_cannot_be_noted_none_has_started(vm: VM) -> None:
         mock.patch.object(vm.pool.backend, "tag", side_effect=no_space()),
         pytest.raises(StorageFailed),
     ):
-        together.start(vm.volumes, by="the host")
+        batch.start(vm.volumes, by="the host")
 
     assert states(vm) == AT_REST
     vm.start()

@@ -22,7 +22,7 @@ from crash.operations import FAULTS, stop_after, stop_before
 from crash.power import WAYS, Mains
 from crash.scenes import BY_NAME
 from crash.trial import Stage
-from lifecycle import precaching
+from lifecycle.subscribers import precaching
 
 _START, _END = "<!-- the table of one run -->", "<!-- end -->"
 _mounts: list[Mounts] = []

@@ -10,13 +10,15 @@ from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
-from lifecycle import doubt, evidence, files, flushing, judging, names, volume_files
+from lifecycle import ids
 from lifecycle.backend_reflink import ReflinkBackend
-from lifecycle.files import Directory
-from lifecycle.judging import leftover_files
-from lifecycle.names import Kind
+from lifecycle.ids import Kind
+from lifecycle.linux import durability, failed_flush, files
+from lifecycle.linux.files import Directory
+from lifecycle.reflink import interpret, scan, steps
+from lifecycle.reflink.interpret import leftover_files
+from lifecycle.reflink.steps import VolumeFiles
 from lifecycle.states import State
-from lifecycle.volume_files import VolumeFiles
 
 Patched = AbstractContextManager[object]
 
@@ -84,7 +86,7 @@ def moves_current_away() -> Patched:
     def keep(self: VolumeFiles, change: Any) -> None:
         at = self.record.at or change.at
         number = self.record.current or 0
-        self.directory.rename(self.current, names.revision_file(self.name, number, at))
+        self.directory.rename(self.current, ids.revision_file(self.name, number, at))
 
     return mock.patch.object(VolumeFiles, "_keep_current", keep)
 
@@ -117,8 +119,8 @@ def gives_numbers_again() -> Iterator[None]:
     """The next number is the one above the highest that is on file."""
 
     def forgetful(
-        gather: Callable[[Directory, str], evidence.Evidence], directory: Directory, what: str
-    ) -> evidence.Evidence:
+        gather: Callable[[Directory, str], scan.Evidence], directory: Directory, what: str
+    ) -> scan.Evidence:
         found = gather(directory, what)
         if found.record is None or found.record.current is None:
             return found
@@ -126,9 +128,9 @@ def gives_numbers_again() -> Iterator[None]:
         return found._replace(record=found.record._replace(next=highest + 1))
 
     with (
-        mock.patch("lifecycle.reflink_telling.gather", partial(forgetful, evidence.gather)),
+        mock.patch("lifecycle.reflink.store.gather", partial(forgetful, scan.gather)),
         mock.patch(
-            "lifecycle.backend_reflink.gather_locked", partial(forgetful, evidence.gather_locked)
+            "lifecycle.backend_reflink.gather_locked", partial(forgetful, scan.gather_locked)
         ),
     ):
         yield
@@ -162,17 +164,17 @@ def writes_in_place() -> Iterator[None]:
 def leaves_things_behind() -> Iterator[None]:
     """What a crash left of an import is never removed."""
 
-    def leftovers(found: evidence.Evidence) -> list[str]:
+    def leftovers(found: scan.Evidence) -> list[str]:
         return [one for one in leftover_files(found) if not one.endswith(Kind.IMPORT)]
 
-    with mock.patch.object(volume_files, "leftover_files", leftovers):
+    with mock.patch.object(steps, "leftover_files", leftovers):
         yield
 
 
 @contextmanager
 def images_do_not_decide() -> Iterator[None]:
     """The record is believed, whatever the images say."""
-    with mock.patch.object(judging, "_settled", lambda _found, record: (record, ())):
+    with mock.patch.object(interpret, "_settled", lambda _found, record: (record, ())):
         yield
 
 
@@ -209,7 +211,7 @@ def takes_anothers_files() -> Patched:
         real(self)
         for entry in self.directory.entries():
             if entry.name.startswith(self.name) and "@" in entry.name:
-                number = names.parse_file(entry.name)
+                number = ids.parse_file(entry.name)
                 if number is None or number.volume != self.name:
                     self.directory.remove(entry.name)
 
@@ -218,27 +220,27 @@ def takes_anothers_files() -> Patched:
 
 def lets_errors_through() -> Patched:
     """An error of the file system is not told as what it is."""
-    return mock.patch("lifecycle.transition.StorageFailed", lambda _v, _e, error: error)
+    return mock.patch("lifecycle.engine.transaction.StorageFailed", lambda _v, _e, error: error)
 
 
 def believes_the_next_flush() -> Patched:
     """That a flush failed is forgotten."""
-    return mock.patch.object(doubt.Image, "_note", _nothing)
+    return mock.patch.object(failed_flush.Image, "_note", _nothing)
 
 
 def asks_the_file_system_alone() -> Patched:
     """Where many share a flush, no file is asked for its own error."""
-    return mock.patch.object(flushing, "_ask", _nothing)
+    return mock.patch.object(durability, "_ask", _nothing)
 
 
 def keeps_what_memory_holds() -> Patched:
     """What is kept of an image in doubt is what can be read of it."""
-    return mock.patch.object(doubt, "settle", _nothing)
+    return mock.patch.object(failed_flush, "settle", _nothing)
 
 
 def lets_crash_policies_decide() -> Patched:
     """What a crash left is committed, though it is in doubt."""
-    return mock.patch.object(judging, "is_marked", return_value=False)
+    return mock.patch.object(interpret, "is_marked", return_value=False)
 
 
 def _rules(*numbers: int) -> frozenset[int]:

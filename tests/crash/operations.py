@@ -1,8 +1,8 @@
 """Between the product and the kernel: count its file operations, and strike at one of them.
 
-All of the product's file operations go through lifecycle/files.py, by the names `os` and `fcntl`. `watch` replaces
-these two by stand-ins that count what changes a file or a directory and, at a chosen count, do what was chosen: end
-the process before the operation or after it, or let the operation fail.
+All of the product's file operations go through lifecycle/linux/files.py, by the names `os` and `fcntl`. `watch`
+replaces these two by stand-ins that count what changes a file or a directory and, at a chosen count, do what was
+chosen: end the process before the operation or after it, or let the operation fail.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 from crash.refusing import FLUSHES, Refusal, image_of
-from lifecycle import doubt, files, flushing
+from lifecycle.linux import durability, failed_flush, files
 
 STOPPED = 77
 """The exit status of a process that was stopped dead."""
@@ -137,16 +137,16 @@ def watch(operations: Operations) -> Iterator[Operations]:
     """Let the product's file operations go by way of this."""
     before = files.os, files.fcntl
     files.os, files.fcntl = _Os(operations), _Fcntl(operations)  # type: ignore[assignment]
-    sync_all, write_out, ask = flushing.sync_file_system, doubt.write_out, doubt.ask
+    sync_all, write_out, ask = durability.sync_file_system, failed_flush.write_out, failed_flush.ask
 
     def patch(owner: Any, name: str, operation: str, real: Callable[[int], None]) -> Any:
         return mock.patch.object(owner, name, lambda fd: operations(operation, real, (fd,), {}))
 
     try:
         with (
-            patch(flushing, "sync_file_system", "syncfs", sync_all),
-            patch(doubt, "write_out", "write out", write_out),
-            patch(doubt, "ask", "ask", ask),
+            patch(durability, "sync_file_system", "syncfs", sync_all),
+            patch(failed_flush, "write_out", "write out", write_out),
+            patch(failed_flush, "ask", "ask", ask),
         ):
             yield operations
     finally:

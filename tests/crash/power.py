@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mounts import FileSystem, run
 
-from lifecycle.files import FICLONE
+from lifecycle.linux.files import FICLONE
 
 _MAKE = {"xfs": ("mkfs.xfs", "-q", "-f"), "btrfs": ("mkfs.btrfs", "-q", "-f", "-m", "single")}
 _SIZE = 320 << 20

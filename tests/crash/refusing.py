@@ -19,7 +19,8 @@ from unittest import mock
 from disks import seen
 
 from crash.pictures import BLOCK
-from lifecycle import Pool, copying
+from lifecycle import Pool
+from lifecycle.linux import copying
 
 WRITE_OUT, FLUSH = "write out", "flush"
 """The two pieces of news of one refusal: who writes out is told the one, who flushes or asks the other."""

@@ -12,9 +12,10 @@ from disks import cycle, draw
 
 from crash.operations import STOPPED, Operations, in_child, stop_before, watch
 from crash.pictures import STANDARD
-from lifecycle import LifecycleError, Pool, Refused, State, Volume, flushing
-from lifecycle.contents import Content
+from lifecycle import LifecycleError, Pool, Refused, State, Volume
+from lifecycle.linux import durability
 from lifecycle.states import RUNNING
+from lifecycle.transfer.content import Content
 
 Step = Callable[[Pool], object]
 
@@ -274,7 +275,7 @@ def as_many(act: Step) -> Step:
     """Return the event with its flushes shared as if its volumes were many."""
 
     def together(pool: Pool) -> None:
-        with mock.patch.object(flushing, "_MANY", 2):
+        with mock.patch.object(durability, "_MANY", 2):
             act(pool)
 
     return together

@@ -14,7 +14,8 @@ from mounts import CannotMount, FileSystem
 from hosts.console_guest import LISTEN, Console, copied
 from hosts.daemon import Libvirt, libvirtd
 from hosts.guest import Guest
-from lifecycle import Pool, Volume, known_pools
+from lifecycle import Pool, Volume
+from lifecycle.machine import known_pools
 
 Define = Callable[..., "Machine"]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from command_line import SCRIPT
 from mounts import CannotMount, FileSystem, run
 
-from lifecycle.hosts import libvirt
+from lifecycle.hosts.libvirt import install
 
 PROGRAMS = ("libvirtd", "virsh", "qemu-system-x86_64", "unshare", "nsenter", "busybox")
 USER = "libvirt-qemu"
@@ -101,7 +101,7 @@ class Libvirt:
         pipe = self.place / "told"
         os.mkfifo(pipe, 0o600)
         self._pipe = os.open(pipe, os.O_RDWR)
-        telling = self.etc / libvirt.HOOK[len("/etc/") :]
+        telling = self.etc / install.HOOK[len("/etc/") :]
         telling = telling.with_name("telling")
         telling.write_text(_TELLING.format(pipe=pipe))
         telling.chmod(0o755)

@@ -12,7 +12,8 @@ import pytest
 from command_line import Call
 
 import lifecycle
-from lifecycle.hosts import installing, libvirt
+from lifecycle.hosts import installing
+from lifecycle.hosts.libvirt import install as libvirt
 
 pytest_plugins = ["command_line"]
 

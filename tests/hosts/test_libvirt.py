@@ -19,7 +19,8 @@ from mounts import run
 
 from hosts.conftest import Define, Machine
 from hosts.daemon import Libvirt
-from lifecycle import Pool, Volume, known_pools
+from lifecycle import Pool, Volume
+from lifecycle.machine import known_pools
 
 SIZE = 8 * MIB
 pytest_plugins = ["hosts.guest"]

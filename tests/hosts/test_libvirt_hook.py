@@ -16,9 +16,12 @@ from failing import backend_fails
 from holding import by_another_process
 from mounts import FileSystem
 
-from lifecycle import Pool, Volume, known_pools, together
-from lifecycle.ending import Ending, unfinished
-from lifecycle.hosts import libvirt_hook, libvirt_life
+from lifecycle import Pool, Volume
+from lifecycle.engine import batch
+from lifecycle.engine.endings import Ending, unfinished
+from lifecycle.hosts.libvirt import domain_events
+from lifecycle.hosts.libvirt import hook as hook_
+from lifecycle.machine import known_pools
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 OTHER = "5e6b0c1c-1f2c-4bb3-8cf5-0d1f0c1b2a39"
@@ -62,7 +65,7 @@ def hook(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[byt
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
         monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(complaints := io.BytesIO()))
         phase = "end" if step in {"stopped", "release"} else "begin"
-        found = libvirt_hook.run(["ci", step, phase, reason])
+        found = hook_.run(["ci", step, phase, reason])
         assert capfdbinary.readouterr().out == b""
         sys.stderr.flush()
         said = complaints.getvalue().decode()
@@ -145,7 +148,7 @@ def test_no_libvirt_vm_starts_what_another_has_though_its_qemu_has_not_opened_it
     assert f"libvirt's VM ci ({UUID}) has started it" in said
     hook("stopped", other)
     hook("release", other, "failed")
-    assert (root.state, together.started_by(root)) == ("started", f"libvirt's VM ci ({UUID})")
+    assert (root.state, batch.started_by(root)) == ("started", f"libvirt's VM ci ({UUID})")
     hook("release", xml(root), "shutdown")
     assert root.state == "created"
 
@@ -173,7 +176,7 @@ def test_a_vm_that_was_cut_off_with_its_host_meets_its_crash_policy_at_its_start
     hook("prepare", xml(*volumes.values()))
     for volume in volumes.values():
         draw(volume, b"written")
-    monkeypatch.setattr(together, "_boot", lambda: "another")
+    monkeypatch.setattr(batch, "_boot", lambda: "another")
     hook("prepare", xml(*volumes.values()))
     found = {
         policy: (volume.state, numbers(volume), seen_by_vm(volume)[:7])
@@ -238,7 +241,7 @@ STATUSES = {
 @pytest.fixture
 def status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where libvirt's notes on the VM are."""
-    monkeypatch.setattr(libvirt_life, "STATUS", f"{tmp_path}/{{name}}.xml")
+    monkeypatch.setattr(domain_events, "STATUS", f"{tmp_path}/{{name}}.xml")
     return tmp_path / "ci.xml"
 
 
@@ -246,14 +249,14 @@ def status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_how_a_vm_ended_by_libvirt_s_own_notes(
     status: Path, content: str, expected: Ending | None
 ) -> None:
-    assert libvirt_life.ending_by_status("ci") is None
+    assert domain_events.ending_by_status("ci") is None
     status.write_text(content)
-    assert libvirt_life.ending_by_status("ci") is expected
+    assert domain_events.ending_by_status("ci") is expected
 
 
 def test_a_vm_s_name_that_can_be_no_file_s_has_no_notes(status: Path) -> None:
     for name in ("\0", "x" * 5000, "../ci"):
-        assert libvirt_life.ending_by_status(name) is None
+        assert domain_events.ending_by_status(name) is None
 
 
 @pytest.mark.parametrize(
@@ -314,11 +317,11 @@ def test_an_end_is_never_refused_whatever_happens(
 
     hook("prepare", xml(root))
     for step in ("stopped", "release", "started"):
-        monkeypatch.setitem(libvirt_life._STEPS, step, fail)
-    monkeypatch.setattr(libvirt_hook, "GATES", {"release", "stopped", "started", "prepare"})
+        monkeypatch.setitem(domain_events._STEPS, step, fail)
+    monkeypatch.setattr(hook_, "GATES", {"release", "stopped", "started", "prepare"})
     assert "ZeroDivisionError" in hook("release", xml(root), status=1)
-    monkeypatch.setattr(libvirt_hook, "GATES", {"prepare"})
-    monkeypatch.setattr(libvirt_hook, "_complain", lambda _text: None)
+    monkeypatch.setattr(hook_, "GATES", {"prepare"})
+    monkeypatch.setattr(hook_, "_complain", lambda _text: None)
     for step in ("stopped", "release", "started"):
         hook(step, xml(root))
 
@@ -361,7 +364,7 @@ def test_a_saved_vm_that_boots_afresh_was_as_good_as_cut_off(saved: Volume, hook
 def test_what_a_saved_vm_waits_for_is_no_other_s_even_after_a_reboot(
     saved: Volume, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(together, "_boot", lambda: "another")
+    monkeypatch.setattr(batch, "_boot", lambda: "another")
     said = hook("prepare", xml(saved, name="other", uuid=OTHER), status=1)
     assert f"libvirt's VM ci ({UUID}) is saved, and waits for it" in said
     hook("restore", xml(saved))
@@ -429,9 +432,9 @@ def test_xml_that_is_too_long_is_not_read(
     root: Volume, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = xml(root)
-    monkeypatch.setattr(libvirt_hook, "LONGEST_XML", len(content) - 1)
+    monkeypatch.setattr(hook_, "LONGEST_XML", len(content) - 1)
     assert "longer than" in hook("prepare", content, status=1)
-    monkeypatch.setattr(libvirt_hook, "LONGEST_XML", len(content))
+    monkeypatch.setattr(hook_, "LONGEST_XML", len(content))
     hook("prepare", content)
     assert root.state == "started"
 
@@ -465,7 +468,7 @@ def test_elements_may_lie_as_deep_as_they_like(hook: Hook) -> None:
 
 def test_a_document_type_is_refused_in_a_status_too(status: Path) -> None:
     status.write_text("<!DOCTYPE domstatus><domstatus state='running'/>")
-    assert libvirt_life.ending_by_status("ci") is None
+    assert domain_events.ending_by_status("ci") is None
 
 
 # ---------------------------------------------------------------- as a process
@@ -473,10 +476,10 @@ def test_a_document_type_is_refused_in_a_status_too(status: Path) -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    from lifecycle.hosts import libvirt
+    from lifecycle.hosts.libvirt import install
 
-    libvirt.install(str(tmp_path))
-    return tmp_path / libvirt.HOOK[1:]
+    install.install(str(tmp_path))
+    return tmp_path / install.HOOK[1:]
 
 
 @pytest.mark.parametrize("how", ["closed", "empty", "with all closed"])
@@ -512,7 +515,7 @@ def test_the_hook_as_it_is_installed(installed: Path, root: Volume) -> None:
 
 def test_for_a_vm_with_none_of_our_disks_nearly_nothing_is_loaded(root: Volume) -> None:
     script = (
-        "import sys; from lifecycle.hosts.libvirt_hook import run;"
+        "import sys; from lifecycle.hosts.libvirt.hook import run;"
         "status = run(['ci', 'prepare', 'begin', '-']); print(status, *sys.modules)"
     )
     done = subprocess.run(
@@ -524,6 +527,7 @@ def test_for_a_vm_with_none_of_our_disks_nearly_nothing_is_loaded(root: Volume) 
     )
     status, *modules = done.stdout.split()
     ours = {one for one in modules if one.partition(".")[0] == "lifecycle"}
-    needed = {"lifecycle", "lifecycle.hosts", "lifecycle.hosts.libvirt_hook"}
-    assert (status, ours) == ("0", needed | {"lifecycle.short_lived"})
+    hook = "lifecycle.hosts.libvirt.hook"
+    rooms = {"lifecycle", "lifecycle.hosts", "lifecycle.hosts.libvirt", "lifecycle.linux"}
+    assert (status, ours) == ("0", rooms | {hook, "lifecycle.linux.fast_exit"})
     assert {"typing", "re", "logging", "blinker", "transitions", "click"}.isdisjoint(modules)

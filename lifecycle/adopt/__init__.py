@@ -1,0 +1,1 @@
+"""Trees of images that others made, taken in as pools."""

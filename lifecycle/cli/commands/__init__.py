@@ -1,0 +1,1 @@
+"""The commands, by topic; `lifecycle.cli.app` imports the one that is called."""

@@ -1,1 +1,0 @@
-"""The commands, by topic; `lifecycle.cli` imports the one that is called."""

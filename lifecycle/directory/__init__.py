@@ -1,0 +1,1 @@
+"""The read-only backend: ready images that VMs share."""

@@ -1,0 +1,412 @@
+"""The directory backend: a tree of ready images that VMs share and no one changes.
+
+How this works. Each regular file in a directory below the pool's is a volume: kernels, initial ramdisks, installation
+media. A VM opens the file itself, so a start makes nothing and a stop drops nothing; and nothing is written down. So
+the tree may lie on a medium that cannot be written to, any number of VMs may run on one image, and a volume is
+`created` all the time. What would write is refused before it comes here (View.read_only).
+
+A volume's NAME is its file's, without the ending `.img`: `vmlinuz`, `debian-12.iso`, and `modules` for `modules.img`.
+Where both `modules` and `modules.img` are there, the volume is `modules.img`, and `verify` tells of the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from lifecycle import events, ids
+from lifecycle.backend import Capacity, Finding, Surveyed, View
+from lifecycle.config import POOL_SIGNS, PoolConfig, VolumeConfig
+from lifecycle.errors import (
+    ForeignFile,
+    Holder,
+    InvalidConfig,
+    InvalidName,
+    NoSuchRevision,
+    NoSuchVolume,
+    NotAPool,
+    ReadOnlyPool,
+    blames_file,
+    storage,
+)
+from lifecycle.linux import holders
+from lifecycle.linux.files import Directory
+from lifecycle.reflink import walk
+from lifecycle.reflink.listing import status_of
+from lifecycle.states import State
+
+if TYPE_CHECKING:
+    from lifecycle.engine.pool import Pool
+    from lifecycle.engine.volume import Volume
+    from lifecycle.model import Change, Revision
+    from lifecycle.reflink.record import Note
+
+log = logging.getLogger("lifecycle.backend")
+
+_CONFIG = VolumeConfig(rw=False)
+_ENDING = ".img"
+
+ANOTHER_POOL = "another pool lies there, with all that is below it; left alone"
+CANNOT_BE_READ = "cannot be read: "
+"""How that begins which is harmful of what is passed over."""
+
+PassedOver = Callable[[str, str], None]
+"""Told of a directory that is passed over: its path in the pool, and why."""
+
+
+class Image(NamedTuple):
+    """A volume's file.
+
+    Attributes:
+        file: its name in the VM's directory.
+        size: bytes it holds.
+        usage: bytes it takes.
+        identity: its device and inode; None if they cannot be told.
+        problem: why it cannot be looked at, if it cannot be.
+    """
+
+    file: str
+    size: int = 0
+    usage: int = 0
+    identity: tuple[int, int] | None = None
+    problem: str | None = None
+
+
+class DirectoryBackend:
+    """Volumes as the files of a tree, which is only read.
+
+    Attributes:
+        root: the pool's directory.
+        config: the pool's settings.
+    """
+
+    driver: ClassVar[str] = "directory"
+    pool_file_mode: ClassVar[int] = 0o644
+
+    def __init__(self, path: str, config: PoolConfig) -> None:
+        self.root = path
+        self.config = config
+        self.on_look: Callable[[int], None] | None = None
+
+    def set_up(self) -> None:
+        """Check that pool.toml can be written, and that nothing is asked for that a read-only pool cannot do."""
+        for setting in without_use(self.config):
+            raise InvalidConfig(
+                self.root, f"`{setting}` is of no use in a read-only pool; leave it out"
+            )
+        if not os.access(self.root, os.W_OK, effective_ids=True):
+            raise NotAPool(
+                self.root,
+                "cannot be written to, so there is no place for its pool.toml; make the directory"
+                " above it a pool, or an empty one and mount this below it (`mount --bind`)",
+            )
+
+    def connect(self, pool: Pool) -> None:
+        """Subscribe to the imperative signals of this pool."""
+        for event, tenses in events.EVENTS.items():
+            method = getattr(self, "import_" if event == "import" else event)
+            tenses.done.connect(method, sender=pool)
+
+    # ------------------------------------------------------------ telling
+
+    def look(self, volume_id: str) -> View:
+        """Return the volume as it is: `created`, if there is such a file."""
+        image = self._find(volume_id)
+        return View(read_only=True) if image is None else self._view_of(image)
+
+    def _view_of(self, image: Image) -> View:
+        if image.problem is not None:
+            return View(State.DAMAGED, config=_CONFIG, damage=image.problem, read_only=True)
+        return View(
+            state=State.CREATED,
+            config=_CONFIG,
+            on_crash=self.config.on_crash,
+            size=image.size,
+            read_only=True,
+        )
+
+    def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:  # noqa: ARG002
+        """Return none: an image has no earlier content, and no number."""
+        return ()
+
+    def restless(self) -> Iterator[str]:
+        """Yield nothing: nothing is ever left."""
+        return iter(())
+
+    def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
+        """Yield what a list shows of all volumes, or of one VM's."""
+        for volume_id in self.volume_ids(vm):
+            image = self._find(volume_id)
+            if image is not None:
+                yield Surveyed(volume_id, self._view_of(image), image.usage, image.identity)
+
+    def volume_ids(self, vm: str | None = None) -> Iterator[str]:
+        """Yield the ids of all volumes, or of one VM's, in order."""
+        with storage(vm or self.root, "look"):
+            if vm is None:
+                with Directory.open(self.root) as root:
+                    found = [
+                        (one, name) for one, here in vms_below(root) for name in _names(one, here)
+                    ]
+                return iter([f"{one}/{name}" for one, name in sorted(found)])
+            with contextlib.suppress(FileNotFoundError), self._directory(vm) as here:
+                return iter([f"{vm}/{name}" for name in _names(vm, here)])
+        return iter(())
+
+    def vms(self) -> Iterator[str]:
+        """Yield the names of the directories that hold an image, in order."""
+        with storage(self.root, "look"), Directory.open(self.root) as root:
+            return iter(sorted(vm for vm, here in vms_below(root) if _names(vm, here)))
+
+    def path(self, volume_id: str) -> str:
+        """Return the image's path: VMs open the image itself."""
+        vm, name = ids.split_id(volume_id)
+        image = self._find(volume_id)
+        return f"{self.root}/{vm}/{name + _ENDING if image is None else image.file}"
+
+    def id_at(self, path: str) -> str | None:
+        """Return the id of the volume that has this image."""
+        vm, _, file = path.rpartition("/")
+        volume_id = f"{vm}/{name_of(file)}"
+        if objection_to(volume_id) is not None:
+            return None
+        image = self._find(volume_id)
+        return volume_id if image is not None and image.file == file else None
+
+    def tagged(self, volume_id: str, key: str) -> str | None:  # noqa: ARG002
+        """Return None: nothing is noted of a run."""
+        return None
+
+    def usage(self, volume_id: str) -> int:
+        """Return the bytes allocated to its image."""
+        image = self._find(volume_id)
+        return 0 if image is None else image.usage
+
+    def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
+        """Return who holds the image open, as far as this user may see; that hinders no one."""
+        with contextlib.suppress(NoSuchVolume, PermissionError):
+            return holders.users(lambda: holders.ask_for(lambda: self._open(volume_id)))
+        return ()
+
+    def open_image(self, volume_id: str, number: int | None = None) -> int:
+        """Open the image for reading."""
+        if number is not None:
+            raise NoSuchRevision(volume_id, number, ())
+        with storage(volume_id, "look"):
+            return self._open(volume_id)
+
+    def capacity(self) -> Capacity:
+        """Return what the file system holds."""
+        with storage(self.root, "look"):
+            found = os.statvfs(self.root)
+        size = found.f_blocks * found.f_frsize
+        return Capacity(size, size - found.f_bfree * found.f_frsize, None)
+
+    def room(self) -> tuple[int, int] | None:
+        """Return None: no start needs any."""
+        return None
+
+    def verify(self, vm: str | None = None) -> Iterator[Finding]:
+        """Yield what cannot be read, and which files are no volumes and why."""
+        from lifecycle.directory.verify import of_pool, of_vm  # noqa: PLC0415 - seldom needed
+
+        with storage(vm or self.root, "verify"):
+            if vm is None:
+                with Directory.open(self.root) as root:
+                    return iter(of_pool(root, self.config))
+            with self._directory(vm) as here:
+                return iter(of_vm(vm, here))
+
+    def wants_ahead(self, volume_id: str) -> None:
+        """Return None: there are no working images."""
+
+    def make_ahead(self, volume_id: str) -> int:  # noqa: ARG002
+        """Return 0: there are no working images."""
+        return 0
+
+    # ------------------------------------------------------------ acting outside of events
+
+    @contextlib.contextmanager
+    def lock(self, vm: str, *, create: bool = False, wait: bool = True) -> Iterator[None]:  # noqa: ARG002
+        """Check that there is such a VM. No one changes anything here, so no one need be kept out."""
+        if not create:
+            try:
+                self._directory(vm).close()
+            except FileNotFoundError:
+                raise NoSuchVolume(vm, self.root) from None
+        yield
+
+    def settle(self, volume_id: str) -> View:
+        """Return the volume as it is: no crash leaves anything half done."""
+        return self.look(volume_id)
+
+    def tidy(self, vm: str) -> None:
+        """Nothing: no crash leaves anything behind."""
+
+    def configure(self, volume_id: str, config: VolumeConfig) -> None:  # noqa: ARG002
+        """Refuse: there is no place to write it down."""
+        view = self.look(volume_id)
+        raise ReadOnlyPool(volume_id, view.state, "set", view.allowed)
+
+    def annotate(self, volume_id: str, number: int, change: Callable[[Note], Note]) -> None:  # noqa: ARG002
+        """Refuse: there is no place to write it down."""
+        view = self.look(volume_id)
+        raise ReadOnlyPool(volume_id, view.state, "pin or label", view.allowed)
+
+    def accept(self, volume_id: str) -> tuple[int, ...]:
+        """Refuse: there is no place to write it down."""
+        view = self.look(volume_id)
+        raise ReadOnlyPool(volume_id, view.state, "accept", view.allowed)
+
+    def tag(self, volume_id: str, key: str, value: str | None) -> None:
+        """Nothing: of the VMs that share an image, none is noted."""
+
+    # ------------------------------------------------------------ events
+
+    def start(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """See that the image can be read; the VM opens it as it is."""
+        os.close(self._open(volume.id))
+
+    def release(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Nothing: the image stays as it is."""
+
+    def refuse(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """Refuse an event that writes, whoever sends its signal."""
+        raise ReadOnlyPool(volume.id, change.source, change.event, volume.allowed)
+
+    create = write = commit = checkpoint = revert = resize = import_ = remove = prune = refuse
+
+    # ------------------------------------------------------------ inside
+
+    def _directory(self, vm: str) -> Directory:
+        """Open a VM's directory.
+
+        Raises:
+            FileNotFoundError: there is none; what a symbolic link leads to is none.
+        """
+        with Directory.open(self.root) as root:
+            try:
+                return walk.open_vm(root, vm)
+            except ForeignFile as error:
+                raise FileNotFoundError(errno.ENOENT, "no such directory", error.path) from error
+
+    def _find(self, volume_id: str) -> Image | None:
+        """Return the volume's file; None if there is none."""
+        vm, name = ids.split_id(volume_id)
+        with (
+            storage(volume_id, "look"),
+            contextlib.suppress(FileNotFoundError),
+            self._directory(vm) as directory,
+        ):
+            return image_of(directory, name)
+        return None
+
+    def _open(self, volume_id: str) -> int:
+        """Open the volume's file for reading.
+
+        Raises:
+            NoSuchVolume: there is none.
+        """
+        vm, name = ids.split_id(volume_id)
+        with (
+            contextlib.suppress(FileNotFoundError, ForeignFile),
+            self._directory(vm) as directory,
+        ):
+            image = image_of(directory, name)
+            if image is not None:
+                return directory.open_file(image.file)
+        raise NoSuchVolume(volume_id, self.root)
+
+
+# ---------------------------------------------------------------- the tree
+
+
+def vms_below(
+    directory: Directory, path: str = "", passed_over: PassedOver = lambda _path, _reason: None
+) -> Iterator[tuple[str, Directory]]:
+    """Yield the directories that can be VMs, with their names, each open until the next is asked for.
+
+    Links are not followed. Directories that cannot be read, that cannot be VMs, or in which another pool lies, are
+    passed over.
+    """
+    entries = directory.entries()
+    if path and any(one.name in POOL_SIGNS for one in entries):
+        passed_over(path, ANOTHER_POOL)
+        return
+    if path:
+        yield path, directory
+    for name in sorted(one.name for one in entries if walk.is_directory(one)):
+        vm = f"{path}/{name}" if path else name
+        try:
+            ids.check_vm(vm)
+            with directory.child(name) as child:
+                yield from vms_below(child, vm, passed_over)
+        except InvalidName as error:
+            passed_over(ids.printable(vm), f"is no VM, with all that is in it: {error.reason}")
+        except PermissionError as error:
+            passed_over(vm, f"cannot be read by this user: {error.strerror}")
+        except (FileNotFoundError, ForeignFile):
+            continue  # it vanished, or became something else, while we walk
+        except OSError as error:
+            if not blames_file(error):
+                raise
+            log.warning("%s is passed over: %s", error.filename, error.strerror)
+            passed_over(vm, f"{CANNOT_BE_READ}{error.strerror}")
+
+
+def _names(vm: str, directory: Directory) -> list[str]:
+    """Return the NAMEs of the volumes in a VM's directory, in order."""
+    found = {name_of(file) for file in files_in(directory)}
+    return sorted(
+        name
+        for name in found
+        if objection_to(f"{vm}/{name}") is None and image_of(directory, name) is not None
+    )
+
+
+def files_in(directory: Directory) -> list[str]:
+    """Return the names of what is no directory, in order."""
+    return sorted(one.name for one in directory.entries() if not one.is_dir(follow_symlinks=False))
+
+
+def name_of(file: str) -> str:
+    """Return the NAME of the volume that a file would be."""
+    return file.removesuffix(_ENDING)
+
+
+def image_of(directory: Directory, name: str) -> Image | None:
+    """Return the file of the volume NAME; None if there is none that this user may look at."""
+    # so that no file has two names, `x.img` can only be the volume `x`
+    for file in (name + _ENDING,) if name.endswith(_ENDING) else (name + _ENDING, name):
+        status = status_of(directory, file)
+        if isinstance(status, OSError):
+            if isinstance(status, PermissionError):
+                continue
+            return Image(file, problem=f"{file} cannot be read: {status.strerror}")
+        if status is not None and stat.S_ISREG(status.st_mode):
+            identity = status.st_dev, status.st_ino
+            return Image(file, status.st_size, 512 * status.st_blocks, identity)
+    return None
+
+
+def objection_to(volume_id: str) -> str | None:
+    """Say why this cannot be a volume's id; None if it can."""
+    try:
+        ids.split_id(volume_id)
+    except InvalidName as error:
+        return error.reason
+    return None
+
+
+def without_use(config: PoolConfig) -> list[str]:
+    """Return the settings that someone changed and that have no effect on images that are only read."""
+    return [
+        name
+        for name, default in PoolConfig._field_defaults.items()
+        if name != "driver" and getattr(config, name) != default
+    ]

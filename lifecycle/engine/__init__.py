@@ -1,0 +1,1 @@
+"""Pools, VMs and volumes: what is asked for becomes events, and events happen."""

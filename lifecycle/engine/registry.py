@@ -1,0 +1,165 @@
+"""From a directory to the backend that keeps it: a pool's file is read, or a directory made a pool."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from lifecycle import config as settings
+from lifecycle.config import PoolConfig
+from lifecycle.errors import InvalidConfig, NotAPool, PluginFailed
+from lifecycle.linux import files
+from lifecycle.linux.files import Directory
+
+if TYPE_CHECKING:
+    from lifecycle.backend import Backend
+
+BACKENDS = {settings.DEFAULT_DRIVER: "lifecycle.backend_reflink:ReflinkBackend"}
+"""The built-in backends by driver; others come from the entry-point group `ENTRY_POINTS`."""
+ENTRY_POINTS = "lifecycle.backends"
+
+_MAX_POOL_FILE = 1 << 20
+
+
+def set_up(where: str, config: PoolConfig, loop: int | None) -> Backend:
+    """Make the directory a pool, and return its backend."""
+    backend = backend_of(where, config)
+    if loop is not None:
+        _embed(where, config, loop)
+    try:
+        backend.set_up()
+        with Directory.open(where) as directory:
+            with directory.draft(settings.POOL_FILE) as draft:
+                files.write_all(draft.fd, settings.write_pool(config))
+                files.set_mode(draft.fd, backend.pool_file_mode)
+                draft.publish(settings.POOL_FILE)
+            directory.sync()
+    except FileExistsError:
+        raise NotAPool(where, "was made a pool meanwhile; `lifecycle list` shows it") from None
+    except OSError as error:
+        # not taken back: by now others may have put something there
+        rest = (
+            ""
+            if loop is None
+            else "; its XFS is made and mounted; repeat `lifecycle init` without --loop"
+        )
+        raise NotAPool(where, f"cannot be made a pool: {error.strerror}{rest}") from error
+    return backend
+
+
+def _embed(where: str, config: PoolConfig, size: int) -> None:
+    from lifecycle.linux import embedded_xfs  # noqa: PLC0415 - seldom needed
+
+    if config.driver != settings.DEFAULT_DRIVER:
+        raise InvalidConfig(
+            where,
+            f"an embedded XFS is for the driver {settings.DEFAULT_DRIVER}, not {config.driver}",
+        )
+    embedded_xfs.create(where, size)
+
+
+def make_directory(path: str) -> bool:
+    """Make the directory of a new pool, if it is not there; return whether it was made here.
+
+    Raises:
+        NotAPool: it is a pool already, is no directory, or cannot be made.
+    """
+    if os.path.isdir(path):
+        _require_no_pool(path)
+    from lifecycle.machine import known_pools  # noqa: PLC0415 - seldom needed
+
+    missing = known_pools.missing_at(path)
+    if missing is not None:
+        raise NotAPool(path, missing)
+    is_new = False
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            is_new = True
+        if not os.path.isdir(path):
+            raise NotAPool(path, "is not a directory")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotAPool(path, "is not a directory") from error
+    except OSError as error:
+        raise NotAPool(path, f"cannot be made a pool: {error.strerror}") from error
+    return is_new
+
+
+def _require_no_pool(path: str) -> None:
+    from lifecycle.linux import embedded_xfs  # noqa: PLC0415 - seldom needed
+
+    if read_pool_file(path) is not None:
+        raise NotAPool(path, f"is a pool already; its settings are in its {settings.POOL_FILE}")
+    if embedded_xfs.is_there(path):
+        raise NotAPool(path, f"is a pool already, in {embedded_xfs.IMAGE}; any command mounts it")
+
+
+def not_a_pool(path: str, otherwise: str) -> NotAPool:
+    """Return the error for a directory where there is no pool: which one should be there, or else what to do."""
+    from lifecycle.machine import known_pools  # noqa: PLC0415 - seldom needed
+
+    missing = known_pools.missing_at(path)
+    if missing is None and (name := known_pools.name_of(path)) is not None:
+        missing = (
+            f"is the pool {name} without its pool.toml; put that back, or `lifecycle init` makes one"
+            " (say --keep, if it is not to keep what is usual)"
+        )
+    return NotAPool(path, missing or otherwise)
+
+
+def read_pool_file(path: str) -> bytes | None:
+    """Return the content of the directory's pool.toml; None if it has none."""
+    try:
+        with Directory.open(path) as directory:
+            return directory.read(settings.POOL_FILE, _MAX_POOL_FILE)
+    except FileNotFoundError:
+        if not os.path.isdir(path):
+            raise not_a_pool(
+                path, "there is no such directory; `lifecycle init` makes a pool"
+            ) from None
+        return None
+    except NotADirectoryError as error:
+        raise NotAPool(path, "is not a directory") from error
+    except OSError as error:
+        raise NotAPool(path, f"cannot be read: {error.strerror}") from error
+
+
+def backend_of(path: str, config: PoolConfig) -> Backend:
+    """Return a backend of the driver that the pool is set up with.
+
+    Raises:
+        InvalidConfig: there is no such driver, or what the package that offers it names is no backend.
+    """
+    if config.driver in BACKENDS:
+        module, _, name = BACKENDS[config.driver].partition(":")
+        found: Callable[[str, PoolConfig], Backend] = getattr(import_module(module), name)
+        return found(path, config)
+    from lifecycle import plugins  # noqa: PLC0415 - seldom needed
+
+    offered = plugins.offered(ENTRY_POINTS, config.driver)
+    if not offered:
+        known = ", ".join(sorted({*BACKENDS, *plugins.names(ENTRY_POINTS)}))
+        raise InvalidConfig(
+            path,
+            f"there is no driver `{config.driver}`: known are {known}; packages offer others in the"
+            f" entry-point group {ENTRY_POINTS}",
+        )
+    if len(offered) > 1:
+        who = " and ".join(plugins.described(one) for one in offered)
+        raise InvalidConfig(
+            path, f"more than one installed package offers a driver `{config.driver}`: {who}"
+        )
+    (entry,) = offered
+    if entry.module.partition(".")[0] == "lifecycle":
+        found = entry.load()
+        return found(path, config)
+    from lifecycle.engine import plugged_backend  # noqa: PLC0415 - seldom needed
+
+    try:
+        return plugged_backend.opened(plugins.described(entry), entry.load, path, config)
+    except PluginFailed as error:
+        raise InvalidConfig(path, f"the driver {error.plugin} {error.problem}") from error

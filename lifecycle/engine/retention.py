@@ -1,0 +1,187 @@
+"""Retention at work: a subscriber of `committed` that prunes, and the removal of revisions by hand.
+
+The decision is policies.py's, pure; here it is carried out, one revision after the other, each announced by
+`pruning` (which may veto it), done by `prune`, reported by `pruned`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lifecycle import events, ids
+from lifecycle.engine import transaction
+from lifecycle.errors import (
+    InvalidPolicy,
+    LifecycleError,
+    NoSuchRevision,
+    PluginFailed,
+    Refused,
+    Vetoed,
+)
+from lifecycle.linux import durability
+from lifecycle.linux.fork_safety import ThreadState
+from lifecycle.model import Change
+from lifecycle.states import State
+
+if TYPE_CHECKING:
+    from lifecycle.backend import View
+    from lifecycle.engine.pool import Pool
+    from lifecycle.engine.volume import Volume
+    from lifecycle.policies import Plan
+
+log = logging.getLogger("lifecycle.retention")
+
+
+class Retention:
+    """Prunes a volume after each commit. The commit stands whatever happens here (events.tell)."""
+
+    def connect(self, pool: Pool) -> None:
+        """Subscribe to `committed` of this pool."""
+        events.committed.connect(self.after_commit, sender=pool)
+
+    def after_commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
+        """Prune the volume, or let `together` do it; a policy that cannot be used prunes nothing."""
+        waiting: dict[Volume, bool] = getattr(_this_thread, "waiting", {})
+        if volume in waiting:
+            waiting[volume] = True
+            return
+        try:
+            _remove_all([(volume, change) for change in _announced(volume)])
+        except (InvalidPolicy, PluginFailed) as error:
+            log.error("%s: nothing is pruned: %s", volume.id, error)
+
+
+_this_thread = ThreadState()
+"""`waiting`: the volumes that `together` is about, and whether each was committed, to be pruned at its end."""
+
+
+@contextmanager
+def together(volumes: Iterable[Volume]) -> Iterator[None]:
+    """Prune those of these volumes that are committed within the block at its end, waiting for the disk at once.
+
+    Others, which a subscriber commits meanwhile, are pruned at once: at the end no one holds their VMs' locks. What
+    cannot be pruned is logged; the commits stand.
+    """
+    around: dict[Volume, bool] = getattr(_this_thread, "waiting", {})
+    waiting = dict.fromkeys(volumes, False)
+    _this_thread.waiting = waiting
+    try:
+        yield
+    finally:
+        _this_thread.waiting = around
+        announced = []
+        for volume in (one for one, was_committed in waiting.items() if was_committed):
+            try:
+                announced += [(volume, change) for change in _announced(volume)]
+            except Exception:
+                log.exception("%s: nothing is pruned", volume.id)
+        try:
+            _remove_all(announced)
+        except LifecycleError:
+            log.exception("not all is pruned; the next commit tries again")
+
+
+def prune(volume: Volume) -> Plan:
+    """Remove what the volume's policy does not keep, and return the plan. The VM is locked.
+
+    What a subscriber of `pruning` objects to stays, until the next time.
+    """
+    view = volume.require(volume.pool.settle(volume.id))
+    if view.state is State.DAMAGED:
+        raise Refused(volume.id, view.state, "prune", view.damage or "", view.allowed)
+    plan = volume.pool.policy_for(view.config).plan(volume.revisions, ids.now())
+    _remove_all([(volume, change) for change in _announce(volume, view, plan)])
+    return plan
+
+
+def _announced(volume: Volume) -> list[Change]:
+    """Plan, announce what is to be removed, and return that; the revisions are not even looked at if all stay."""
+    view = volume.require(volume.pool.settle(volume.id))
+    if view.state is State.DAMAGED:  # what it is to keep, and what is pinned, cannot be known
+        log.error("%s: nothing is pruned: it is damaged: %s", volume.id, view.damage)
+        return []
+    policy = volume.pool.policy_for(view.config)
+    if policy.keeps_all:
+        return []
+    return _announce(volume, view, policy.plan(volume.revisions, ids.now()))
+
+
+def _announce(volume: Volume, view: View, plan: Plan) -> list[Change]:
+    """Announce what is to be removed, and return that."""
+    announced = []
+    for number in plan.remove:
+        change = Change("prune", view.state, view.state, ids.now(), None, number)
+        try:
+            transaction.announce(volume, change)
+        except Vetoed as veto:
+            log.warning("%s: revision %d stays: %s", volume.id, number, veto.reason)
+        else:
+            announced.append(change)
+    return announced
+
+
+def remove_one(volume: Volume, number: int, *, reason: str) -> None:
+    """Lock the VM and remove one revision, if it is still there, and neither current nor pinned nor needed.
+
+    Raises:
+        Vetoed: a subscriber objected. Locked: another process did not finish in time.
+    """
+    with volume.pool.changing(volume):
+        view = volume.pool.settle(volume.id)
+        is_whole = view.state is not State.DAMAGED
+        found = {one.number: one for one in volume.revisions} if is_whole else {}
+        one = found.get(number)
+        if one is not None and not (one.current or one.pinned or one.needed):
+            _remove(volume, Change("prune", view.state, view.state, ids.now(), reason, number))
+
+
+def forget(volume: Volume, numbers: Iterable[int]) -> None:
+    """Remove these revisions. The VM is locked.
+
+    Raises:
+        NoSuchRevision, Refused: one cannot be removed; none was.
+        Vetoed: a subscriber objected to one.
+    """
+    view = volume.require(volume.pool.settle(volume.id))
+    revisions = {one.number: one for one in volume.revisions}
+    wanted = sorted(set(numbers))
+    for number in wanted:
+        if number == view.current and not (number and number in revisions):
+            raise Refused(volume.id, view.state, f"forget {number}", "it is what the volume holds")
+        if number not in revisions:
+            raise NoSuchRevision(volume.id, number, view.numbers)
+        reasons = {
+            "it is pinned; unpin it first": revisions[number].pinned,
+            "it is what the volume holds": revisions[number].current,
+            "other images are built upon it": revisions[number].needed,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise Refused(volume.id, view.state, f"forget {number}", reason)
+    for number in wanted:
+        _remove(volume, Change("prune", view.state, view.state, ids.now(), "forget", number))
+
+
+def _remove(volume: Volume, change: Change) -> None:
+    transaction.announce(volume, change)
+    _remove_all([(volume, change)])
+
+
+def _remove_all(announced: Sequence[tuple[Volume, Change]]) -> None:
+    """Remove revisions whose removal was announced, waiting for the disk once.
+
+    Raises:
+        LifecycleError: in the end, the first failure of any.
+    """
+    failures = durability.take_all(
+        [transaction.steps(volume, change) for volume, change in announced]
+    )
+    for (volume, change), failure in zip(announced, failures, strict=True):
+        if failure is None:
+            transaction.report(volume, change)
+    for failure in failures:
+        if failure is not None:
+            raise failure

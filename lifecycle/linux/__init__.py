@@ -1,0 +1,1 @@
+"""The one place that talks to the kernel: descriptors, durability, clones, leases, locks, extended attributes."""

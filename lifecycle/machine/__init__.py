@@ -1,0 +1,1 @@
+"""What this machine knows of pools: their names, and what each of them lies on."""

@@ -1,0 +1,157 @@
+"""The files of one volume beside its record, its current and its working image, as a directory lists them.
+
+There can be thousands, so what they are is worked out when it is first asked for. A file that cannot be looked at is
+not passed over for that: it counts for what its name says.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from lifecycle import ids
+from lifecycle.errors import blames_file
+from lifecycle.ids import Kind
+from lifecycle.linux.files import Directory
+
+Status = os.stat_result | OSError | None
+"""What was found of a file: its status, or why that could not be had; None if there is no such file."""
+
+
+class Listed:
+    """The files of one volume as a directory lists them.
+
+    Attributes:
+        entries: those that are told by their endings, by kind.
+        revisions: the revisions'.
+        leftovers: the names of temporary files of no worth.
+    """
+
+    __slots__ = ("entries", "leftovers", "revisions")
+
+    def __init__(self) -> None:
+        self.entries: dict[str, os.DirEntry[str]] = {}
+        self.revisions: list[os.DirEntry[str]] = []
+        self.leftovers: list[str] = []
+
+    def add(self, entry: os.DirEntry[str], kind: str) -> None:
+        """Add a file of that kind."""
+        if kind == Kind.REVISION:
+            self.revisions.append(entry)
+        elif kind == Kind.LEFTOVER:
+            self.leftovers.append(entry.name)
+        else:
+            self.entries[kind] = entry
+
+
+class Others:
+    """The files of one volume beside its record, its current and its working image."""
+
+    def __init__(self, list_them: Callable[[], Listed]) -> None:
+        self._list_them = list_them
+
+    @functools.cached_property
+    def listed(self) -> Listed:
+        """What the directory lists, or listed when this was first asked for."""
+        return self._list_them()
+
+
+NOTHING = Others(Listed)
+
+
+class RevisionFile(NamedTuple):
+    """A revision as the directory lists it."""
+
+    file: str
+    number: int
+    at: datetime
+    inode: int
+
+
+class Revisions(Mapping[int, RevisionFile]):
+    """The revisions on file by number, 0 too: read from the directory's entries when they are first asked for.
+
+    Attributes:
+        doubles: further files that claim to be a revision of the same number; of two the later counts.
+    """
+
+    def __init__(self, name: str, others: Others) -> None:
+        self._name = name
+        self._others = others
+
+    @functools.cached_property
+    def _found(self) -> tuple[dict[int, os.DirEntry[str]], tuple[str, ...]]:
+        found: dict[int, os.DirEntry[str]] = {}
+        doubles = []
+        start = len(self._name)
+        for entry in self._others.listed.revisions:
+            number = ids.revision_number(entry.name, start)
+            if number is None or not is_file(entry):
+                continue
+            other = found.setdefault(number, entry)
+            if other is not entry:
+                # their names differ in the time only, and times are ordered as texts
+                older, newer = sorted((other, entry), key=lambda two: two.name)
+                found[number] = newer
+                doubles.append(older.name)
+        return found, tuple(doubles)
+
+    @property
+    def doubles(self) -> tuple[str, ...]:
+        """Further files that claim a number which another one has."""
+        return self._found[1]
+
+    def statuses(self) -> Iterator[os.stat_result]:
+        """Yield the status of each file, as far as it can be had."""
+        for entry in self._others.listed.revisions:
+            if ids.revision_number(entry.name, len(self._name)) is not None:
+                status = status_of_entry(entry)
+                if isinstance(status, os.stat_result):
+                    yield status
+
+    def __getitem__(self, number: int) -> RevisionFile:
+        entry = self._found[0][number]
+        at = ids.revision_time(entry.name)
+        if at is None:
+            raise ValueError(f"{entry.name} is no revision's")  # never, since its number was read
+        return RevisionFile(entry.name, number, at, entry.inode())
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._found[0])
+
+    def __len__(self) -> int:
+        return len(self._found[0])
+
+
+def status_of(directory: Directory, file: str) -> Status:
+    """Look at a file of the directory."""
+    return _asked(lambda: directory.stat(file))
+
+
+def status_of_entry(entry: os.DirEntry[str] | None) -> Status:
+    """Look at a file as the directory listed it; None if it did not."""
+    return None if entry is None else _asked(lambda: entry.stat(follow_symlinks=False))
+
+
+def _asked(ask: Callable[[], os.stat_result | None]) -> Status:
+    try:
+        return ask()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if not blames_file(error):
+            raise
+        # a name that is too long for this file system is no file's
+        return None if error.errno == errno.ENAMETOOLONG else error
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Tell whether this is a regular file; what cannot be told counts as one, so that its number is not given again."""
+    try:
+        return entry.is_file(follow_symlinks=False)
+    except OSError:
+        return True

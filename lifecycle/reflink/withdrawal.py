@@ -1,0 +1,138 @@
+"""Taking an image away from whoever could still open it, and only then asking who has it.
+
+How this works. Before an event pulls an image away, no one may have it open: whoever has would go on writing into what
+is current then, or into a file without a name. If that is asked while the image still bears its name, a VM can open it
+after the answer. So its name is taken away first. Then no one can open it any more, and the answer stands for good.
+If someone has it, it gets its name back, and nothing has happened.
+
+Once it is no one's, it is made this user's own, so that a hypervisor's user, whom it was given to, cannot reopen what
+becomes current. A crash in between leaves the image under the other name, which whoever looks takes for its own
+(reflink/scan.py), and the next event gives its name back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lifecycle.config import UnknownUse
+from lifecycle.errors import ForeignFile, InUse
+from lifecycle.ids import Kind
+from lifecycle.linux import files, holders
+from lifecycle.subscribers.precaching import WORKER
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lifecycle.errors import Holder
+    from lifecycle.linux.files import Directory
+    from lifecycle.model import Change
+    from lifecycle.reflink.images import VolumeImages
+
+log = logging.getLogger("lifecycle.backend")
+
+_AWAY = {Kind.WORKING: Kind.WITHDRAWN_WORKING, Kind.CURRENT: Kind.WITHDRAWN_CURRENT}
+
+
+@contextlib.contextmanager
+def withdrawn(opened: VolumeImages, change: Change, kind: str = Kind.WORKING) -> Iterator[str]:
+    """Take the name of the volume's image away, and yield the other name that it bears within the block.
+
+    If the block fails while the image still bears that name, it gets its own back.
+
+    Raises:
+        InUse: someone has it open, or that cannot be known; it has its name again.
+    """
+    file, away = opened.name + kind, opened.name + _AWAY[kind]
+    if kind not in opened.evidence.withdrawn:
+        opened.directory.rename(file, away)
+    try:
+        _require_unused(opened, change, kind, away)
+        yield away
+    except BaseException:
+        give_back(opened.directory, away, file)
+        raise
+
+
+def _require_unused(opened: VolumeImages, change: Change, kind: str, away: str) -> None:
+    """Check that no one has the image open, and let it be this user's own.
+
+    Raises:
+        InUse: someone has, or that cannot be known.
+    """
+    fd = opened.directory.open_file(away)
+    try:
+        found = count(_ask(fd), kind, opened.unknown_use)
+        if found:
+            raise InUse(opened.volume_id, change.source, change.event, found)
+        if os.fstat(fd).st_nlink == 1:  # another name is another's: a backup's, say
+            files.make_own(fd)
+    finally:
+        os.close(fd)
+
+
+def _ask(fd: int) -> tuple[Holder, ...]:
+    """Return who else has the image open. Who owns a file may ask the kernel, so it is made one's own if need be."""
+    found = holders.users(lambda: holders.ask(fd))
+    if all(one.known for one in found):
+        return found
+    before = os.fstat(fd)
+    try:
+        files.give(fd, os.geteuid())
+    except PermissionError:
+        return found
+    found = holders.users(lambda: holders.ask(fd))
+    if found:
+        files.give(fd, before.st_uid)
+    return found
+
+
+def count(found: Sequence[Holder], kind: str, unknown_use: UnknownUse) -> tuple[Holder, ...]:
+    """Return those of the holders of an image who count as using it.
+
+    The process that makes the next working image ahead does not, for it only reads the current image, and gives way.
+    """
+    return tuple(
+        one
+        for one in found
+        if not (kind == Kind.CURRENT and one.name == WORKER)
+        and (one.known or unknown_use is UnknownUse.REFUSE)
+    )
+
+
+def give_back(directory: Directory, away: str, file: str) -> None:
+    """Give an image that still bears the other name its own again, unless another file has taken that meanwhile."""
+    try:
+        directory.link(away, file)
+    except FileNotFoundError:
+        return  # it has become another image, or is gone
+    except FileExistsError:
+        log.error("%s/%s was made meanwhile; the image is %s", directory.path, file, away)
+    else:
+        directory.remove(away)
+
+
+def put_back(opened: VolumeImages) -> None:
+    """Give the images their names back that were taken away by an event that was cut off."""
+    for kind in opened.evidence.withdrawn:
+        give_back(opened.directory, opened.name + _AWAY[kind], opened.name + kind)
+
+
+def require_own_name_only(opened: VolumeImages) -> None:
+    """Check that the working image has no other name.
+
+    Raises:
+        ForeignFile: it has, and what bears that would be changed too.
+    """
+    working = opened.directory.stat(
+        opened.working
+    )  # now, for what a crash left may have been cleared since
+    if working is not None and working.st_nlink > 1:
+        raise ForeignFile(
+            f"{opened.directory.path}/{opened.working}",
+            "a file with a second name elsewhere (a hard link)",
+            "remove the other name, or put a copy in its place",
+        )

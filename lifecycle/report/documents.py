@@ -1,0 +1,224 @@
+"""What the command line says as JSON. What is not known is null. These names are kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lifecycle.errors import LifecycleError, StorageFailed
+from lifecycle.ids import format_time
+
+if TYPE_CHECKING:
+    from lifecycle.backend import Finding, Surveyed, View
+    from lifecycle.engine.pool import Pool
+    from lifecycle.engine.volume import Volume
+    from lifecycle.errors import Holder
+    from lifecycle.model import Revision
+    from lifecycle.policies import Plan
+
+Document = dict[str, Any]
+
+
+def of_volume(volume: Volume, *, revisions: bool = True) -> Document:
+    """Return what `show` prints; `list` leaves the revisions out."""
+    document = _of_view(volume, volume.look(), volume.usage, _in_use_by(volume))
+    if revisions:
+        document["revisions"] = [of_revision(one) for one in volume.revisions]
+    return document
+
+
+def of_survey(pool: Pool, vm: str | None = None) -> Iterator[Document]:
+    """Yield what `list` prints of each of the pool's volumes, or of one VM's: in one go, for there may be many."""
+    from lifecycle.engine.volume import Volume  # noqa: PLC0415 - only here
+    from lifecycle.linux import holders  # noqa: PLC0415 - only here
+    from lifecycle.subscribers.precaching import WORKER  # noqa: PLC0415 - only here
+
+    using = holders.everyone()
+    for one in pool.backend.survey(vm):
+        if not one.is_volume:
+            yield _of_directory(one)
+            continue
+        users: Sequence[Holder] | None = using.get(one.image, []) if one.image is not None else []
+        volume = Volume(pool, one.id)
+        if not one.view.running:
+            users = [user for user in users or () if user.name != WORKER]
+        elif not users:  # as far as this user may see; the kernel knows more
+            users = _in_use_by(volume)
+        yield _of_view(volume, one.view, one.usage, users)
+
+
+def _in_use_by(volume: Volume) -> Sequence[Holder] | None:
+    """Return who holds its image open; None if that cannot be asked, for it cannot be opened."""
+    try:
+        return volume.in_use_by
+    except StorageFailed:
+        return None
+
+
+def _of_directory(surveyed: Surveyed) -> Document:
+    """Return what `list` prints of a VM whose volumes cannot be listed: as one that is damaged, without a name."""
+    known: Document = {
+        "id": surveyed.id,
+        "vm": surveyed.id,
+        "state": surveyed.view.state,
+        "allowed": [],
+        "damage": surveyed.view.damage,
+    }
+    return dict.fromkeys(_OF_A_VOLUME) | known
+
+
+def _of_view(
+    volume: Volume, view: View, usage: int, in_use_by: Sequence[Holder] | None
+) -> Document:
+    document: Document = {
+        "id": volume.id,
+        "vm": volume.vm,
+        "name": volume.name,
+        "state": view.state,
+        "kind": view.config.kind,
+        "size": volume.size_in(view),
+        "usage": usage,
+        "rw": view.config.rw,
+        "source": view.config.source,
+        "save_on_stop": view.config.save_on_stop,
+        "snap_on_start": view.config.snap_on_start,
+        "snapshots": view.config.snapshots,
+        "path": volume.path,
+        "current": view.current,
+        "outdated": volume.outdated_in(view),
+        "left_over": None if in_use_by is None else view.running and not in_use_by,
+        "in_use_by": None if in_use_by is None else [one._asdict() for one in in_use_by],
+        "keep": view.config.keep or volume.pool.config.keep,
+        "on_crash": view.on_crash,
+        "precache": view.config.precache or volume.pool.config.precache,
+        "ready": view.config.ready,
+        "allowed": list(view.allowed),
+    }
+    if view.damage is not None:
+        document["damage"] = view.damage
+    return document
+
+
+_OF_A_VOLUME = (
+    "id",
+    "vm",
+    "name",
+    "state",
+    "kind",
+    "size",
+    "usage",
+    "rw",
+    "source",
+    "save_on_stop",
+    "snap_on_start",
+    "snapshots",
+    "path",
+    "current",
+    "outdated",
+    "left_over",
+    "in_use_by",
+    "keep",
+    "on_crash",
+    "precache",
+    "ready",
+    "allowed",
+)
+"""The keys of a volume's document, in order."""
+
+
+def of_revision(revision: Revision) -> Document:
+    """Return one revision."""
+    return {
+        "number": revision.number,
+        "at": format_time(revision.at),
+        "cause": revision.cause,
+        "size": revision.size,
+        "pinned": revision.pinned,
+        "label": revision.label,
+    }
+
+
+def of_pool(pool: Pool) -> Document:
+    """Return what `pool` prints."""
+    from lifecycle.machine import known_pools  # noqa: PLC0415 - not needed by a start
+    from lifecycle.machine.nesting import Storage  # noqa: PLC0415 - not needed by a start
+
+    name = known_pools.name_of(pool.path) or os.path.basename(pool.path)
+    ground = Storage.now().ground(pool.path, known_pools.known())
+    return _of_pool(pool, name, ground.included_in)
+
+
+def _of_pool(pool: Pool, name: str, included_in: str | None) -> Document:
+    capacity = pool.capacity()
+    return {
+        "name": name,
+        "path": pool.path,
+        "driver": pool.config.driver,
+        "size": capacity.size,
+        "usage": capacity.usage,
+        "reflinks": capacity.reflinks,
+        "volumes": _count(pool),
+        "keep": pool.config.keep,
+        "included_in": included_in,
+    }
+
+
+def _count(pool: Pool) -> int | None:
+    """Return how many volumes the pool has; None if a directory cannot be listed."""
+    try:
+        return sum(1 for _volume in pool)
+    except StorageFailed:
+        return None
+
+
+_UNKNOWN = ("driver", "size", "usage", "reflinks", "volumes", "keep", "included_in")
+
+
+def of_known_pools() -> list[Document]:
+    """Return what `pools` prints: each known pool as `pool` does, with two keys more.
+
+    `problem` says why a pool cannot be looked at; then all else but its name and path is null. `counted` is whether
+    its size and usage belong in a total that counts no space twice.
+    """
+    from lifecycle.engine.pool import Pool  # noqa: PLC0415 - not needed by --help
+    from lifecycle.machine import known_pools  # noqa: PLC0415 - not needed by a start
+    from lifecycle.machine.nesting import Ground, Storage, counted  # noqa: PLC0415 - not needed by a start
+
+    known = known_pools.known()
+    found: list[Document] = []
+    pools: list[Pool | None] = []
+    for one in known:
+        document = {"name": one.name, "path": one.path} | dict.fromkeys(_UNKNOWN)
+        try:
+            pool = Pool.open(one.path)  # which mounts an embedded one
+            document |= _of_pool(pool, one.name, None) | {"problem": None}
+            pools.append(pool)
+        except (LifecycleError, OSError) as error:
+            document["problem"] = str(error)
+            pools.append(None)
+        found.append(document)
+    storage = Storage.now()  # only now, when all are mounted
+    grounds: list[Ground | None] = [
+        None if pool is None else storage.ground(pool.path, known) for pool in pools
+    ]
+    for document, ground, counts in zip(found, grounds, counted(grounds), strict=True):
+        document["included_in"] = None if ground is None else ground.included_in
+        document["counted"] = counts
+    return found
+
+
+def of_plan(volume: Volume, plan: Plan) -> Document:
+    """Return what `prune` prints of one volume."""
+    return {
+        "id": volume.id,
+        "revisions": [
+            {"number": one.number, "keep": one.keep, "reasons": list(one.reasons)}
+            for one in plan.verdicts
+        ],
+    }
+
+
+def of_finding(finding: Finding) -> Document:
+    """Return what `verify` prints of one finding."""
+    return {"path": finding.path, "text": finding.text, "harmful": finding.harmful}

@@ -1,0 +1,1 @@
+"""What listens to the signals: programs in hooks.d, the log, images made ahead."""

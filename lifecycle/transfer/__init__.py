@@ -1,0 +1,1 @@
+"""Content from outside and to the outside."""

@@ -1,0 +1,324 @@
+"""Content that comes from outside, or goes there: image files, block devices, streams, other volumes.
+
+What is imported is prepared first (`prepared`), before any volume is locked: a stream is read to its end, and an image
+in a format of others is converted, into a file without a name in the pool, of which the import then shares the blocks.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lifecycle import ids
+from lifecycle.config import POOL_FILE
+from lifecycle.engine.volume import Volume
+from lifecycle.errors import InvalidSize, LifecycleError, NotContent, NotTheSame, storage
+from lifecycle.linux import copying, files
+from lifecycle.linux.copying import Progress
+from lifecycle.linux.failed_flush import Image
+from lifecycle.linux.files import Directory
+from lifecycle.sizes import round_up
+from lifecycle.states import Event
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from lifecycle.engine.pool import Pool
+
+log = logging.getLogger("lifecycle.contents")
+
+_READABLE = (stat.S_ISREG, stat.S_ISBLK, stat.S_ISFIFO)
+
+
+class Content:
+    """A disk's content, open for reading. Close it, or use it in a `with`.
+
+    Attributes:
+        fd: the descriptor.
+        name: what it is, for messages.
+        cause: what an image made from it has as its cause; None for `import`.
+        raw: whether it is known to be the disk's own bytes, whatever they look like.
+        before_start: whether it is of a volume that was running: then it is what that held before its start.
+    """
+
+    __slots__ = ("before_start", "cause", "fd", "name", "raw")
+
+    def __init__(
+        self,
+        fd: int,
+        name: str,
+        cause: str | None = None,
+        *,
+        raw: bool = False,
+        before_start: bool = False,
+    ) -> None:
+        self.fd = fd
+        self.name = name
+        self.cause = cause
+        self.raw = raw
+        self.before_start = before_start
+
+    @classmethod
+    def of(
+        cls, origin: Content | Volume | str | os.PathLike[str], revision: int | None = None
+    ) -> Content:
+        """Open what is in a file, a block device, a pipe's path, or a volume.
+
+        Args:
+            origin: where it is; a `Content` is returned as it is.
+            revision: of a volume: the revision instead of the current image.
+
+        Raises:
+            NotContent: the path is a directory, a terminal…
+            OSError: it cannot be opened.
+            NoSuchVolume, NoSuchRevision: there is none.
+        """
+        if isinstance(origin, Content):
+            return origin
+        if isinstance(origin, Volume):
+            origin.require(origin.look())
+            fd = origin.pool.backend.open_image(origin.id, revision)
+            # asked only now: what was opened before cannot hold what a run writes that is not over yet
+            try:
+                before_start = revision is None and origin.look().running
+            except BaseException:
+                os.close(fd)
+                raise
+            return cls(fd, origin.id, "clone", raw=True, before_start=before_start)
+        path = os.fspath(origin)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        if not any(accepts(os.fstat(fd).st_mode) for accepts in _READABLE):
+            os.close(fd)
+            raise NotContent(path, "is no image file, block device or pipe")
+        return cls(fd, path)
+
+    @classmethod
+    @contextmanager
+    def using(cls, origin: Content | Volume | str | os.PathLike[str]) -> Iterator[Content]:
+        """Open content as `of` does, and close it afterwards unless it was handed in open."""
+        content = cls.of(origin)
+        try:
+            yield content
+        finally:
+            if content is not origin:
+                content.close()
+
+    @property
+    def size(self) -> int | None:
+        """Bytes; None if it is a stream."""
+        return copying.length(self.fd)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self.name}: an open descriptor can neither be copied nor sent to another process;"
+            " send the volume or the path, and open it there"
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def save(self, path: str, *, replace: bool = False, progress: Progress | None = None) -> None:
+        """Write the content to a file or block device; durable when this returns.
+
+        A file is shared by reflink where possible, else sparse, has mode 0600, and appears whole or not at all.
+
+        Args:
+            path: the file, or a block device at least as large.
+            replace: replace a file that is there.
+            progress: told during a copy.
+
+        Raises:
+            FileExistsError: there is such a file, and `replace` is not set.
+            NotContent: it is neither file nor block device, or too small.
+            OSError: it cannot be written.
+        """
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            mode = stat.S_IFREG
+        if stat.S_ISBLK(mode):
+            self._save_to_device(path, progress)
+        elif stat.S_ISREG(mode):
+            self._save_to_file(path, replace=replace, progress=progress)
+        else:
+            raise NotContent(path, "is neither a file nor a block device")
+
+    def _save_to_file(self, path: str, *, replace: bool, progress: Progress | None) -> None:
+        # a link to a file is followed, as any program does that writes to it
+        parent, name = os.path.split(os.path.realpath(path))
+        with Directory.open(parent) as directory:
+            if not replace and directory.stat(name) is not None:
+                raise FileExistsError(errno.EEXIST, "there is such a file already", path)
+            with directory.draft(name) as draft:
+                shared = Image(self.fd, self.name, own=is_image(self.fd)).share_with(draft.fd)
+                if shared is not None:
+                    copying.copy(self.fd, draft.fd, progress)
+                if replace:
+                    draft.replace(name)
+                else:
+                    draft.publish(name)
+            directory.sync()
+
+    def _save_to_device(self, path: str, progress: Progress | None) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_EXCL)
+        try:
+            room, size = copying.length(fd) or 0, self.size or 0
+            if size > room:
+                raise NotContent(path, f"holds {room} bytes, fewer than the {size} of {self.name}")
+            copying.copy(self.fd, fd, progress)
+            files.sync_content(fd)
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def prepared(
+    content: Content,
+    volume: Volume,
+    *,
+    image_format: str | None = None,
+    follow: bool = False,
+    verify: bool = False,
+) -> Iterator[Content]:
+    """Prepare content for an import into a volume: as the disk's own bytes, of known size.
+
+    Args:
+        content: what is to be imported; it stays open.
+        volume: the volume, which need not be there yet.
+        image_format: the format of the image, one of `foreign_images.FORMATS` or `raw`. By default the content tells;
+            but a volume, an image file of a pool and a block device are raw, for a VM may have written into them what
+            looks like a format.
+        follow: whether an image may refer to other files, which are then read too.
+        verify: whether what is copied is read again and compared.
+
+    Raises:
+        NotContent: it cannot be read as a disk's content.
+        NotTheSame: what was written is not what was read.
+        InvalidSize: it is empty.
+        StorageFailed: it cannot be read, or there is no room.
+        Unsupported: it is in a format of others, and there is no qemu-img.
+    """
+    pool = volume.pool
+    with ExitStack() as opened:
+        with storage(volume.id, Event.IMPORT):
+            if content.size is None:
+                content = opened.enter_context(_read_to_its_end(content, pool, verify=verify))
+            if not content.raw or image_format is not None:
+                content = opened.enter_context(_as_raw(content, pool, image_format, follow, verify))
+            if content.size == 0:
+                raise InvalidSize(0, f"{content.name} is empty")
+        yield content
+
+
+def _read_to_its_end(stream: Content, pool: Pool, *, verify: bool) -> Content:
+    with ExitStack() as opened:
+        with Directory.open(pool.path) as directory:
+            content = opened.enter_context(
+                Content(directory.scratch("stream"), stream.name, stream.cause)
+            )
+        summary = copying.new_digest() if verify else None
+        see = None if summary is None else summary.update
+        copying.copy(stream.fd, content.fd, pool.progress(f"read {stream.name}"), see)
+        if summary is not None:
+            files.sync_content(content.fd)
+            copying.drop_cache(content.fd)
+            again = copying.digest(content.fd, pool.progress(f"verify {stream.name}"))
+            if again != summary.digest():
+                raise NotTheSame(stream.name, "its checksum is another")
+        opened.pop_all()
+        return content
+
+
+def _as_raw(
+    content: Content, pool: Pool, image_format: str | None, follow: bool, verify: bool
+) -> Content:
+    """Return a descriptor of its own for what is raw, or for what it is converted to."""
+    from lifecycle.transfer import formats  # noqa: PLC0415 - seldom needed
+
+    form = image_format
+    if form is None:
+        form = formats.RAW if _is_a_disk(content.fd) else formats.probe(content.fd)
+    if form == formats.RAW:
+        fd = os.dup(content.fd)
+    else:
+        with Directory.open(pool.path) as directory:
+            fd = formats.convert(
+                content.fd,
+                content.name,
+                form,
+                directory,
+                follow=follow,
+                verify=verify,
+                progress=pool.progress,
+            )
+    return Content(fd, content.name, content.cause, raw=True)
+
+
+def _is_a_disk(fd: int) -> bool:
+    """Tell whether a VM may have written this: a block device, or an image file of a pool."""
+    return stat.S_ISBLK(os.fstat(fd).st_mode) or is_image(fd)
+
+
+def is_image(fd: int) -> bool:
+    """Tell whether this is an image file of a pool."""
+    directory, file = os.path.split(os.readlink(f"/proc/self/fd/{fd}"))
+    if ids.parse_file(file) is None:
+        return False
+    while not os.path.lexists(os.path.join(directory, POOL_FILE)):
+        above = os.path.dirname(directory)
+        if above == directory:
+            return False
+        directory = above
+    return True
+
+
+def clone(
+    origin: Content | Volume | str | os.PathLike[str],
+    volume: Volume,
+    settings: Mapping[str, Any],
+    how: Mapping[str, Any],
+) -> Volume:
+    """Make a volume that is not there yet, with this content: `Pool.clone`.
+
+    Args:
+        origin: the content.
+        volume: the volume.
+        settings: what it is created with.
+        how: how the content is read and checked, as `prepared` takes it.
+    """
+    with ExitStack() as opened:
+        content = opened.enter_context(Content.using(origin))
+        if content.size != 0:
+            volume.require_allowed(Event.CREATE)  # before what may take long
+        content = opened.enter_context(prepared(content, volume, **how))
+        with storage(volume.id, "lock"):
+            # not given up before the end: what is taken back is still what was made here
+            opened.enter_context(volume.pool.locked(volume.vm, create=True))
+        volume.pool.create_volume(volume.id, round_up(content.size or 0), **settings)
+        try:
+            volume.import_from(content, verify=how["verify"])
+        except BaseException:
+            try:
+                volume.remove()
+            except LifecycleError:
+                log.exception("%s: it stays, empty: it could not be removed again", volume.id)
+            raise
+    return volume
