@@ -20,176 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
-
-from lifecycle.config import DEFAULT_CONFIG, CrashPolicy, VolumeConfig
-from lifecycle.reflink.record import Note
-from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from lifecycle.engine.pool import Pool
-    from lifecycle.engine.volume import Volume
+    from lifecycle.config import PoolConfig, VolumeConfig
     from lifecycle.errors import Holder
-    from lifecycle.model import Change, Revision
-
-WITHOUT_WRITING = (Event.START, Event.RELEASE)
-"""What can happen to a volume of which nothing is ever written: VMs come and go."""
-
-
-class View(NamedTuple):
-    """A volume at one moment. It answers the rulebook's conditions too.
-
-    Attributes:
-        state: the state it is in.
-        config: how it is set up.
-        on_crash: the crash policy in force, its own or the pool's.
-        rest: where it rests, or rested before it was started.
-        current: the number of its current image; None if it has none.
-        next: the number that the next image gets.
-        numbers: its revisions, lowest first, without 0.
-        size: bytes the working image holds, or the current one at rest; None if not known.
-        begun: the source's number that a running disposable's working image was made from.
-        run: what tells this run from every other of the volume; None if it has no working image.
-        moved: whether the working image is the only one: a volume without snapshots runs.
-        differs: whether there is a working image that differs from what it was made from.
-        damage: what is wrong with it, in the state `damaged`.
-        in_doubt: whether it is so since a flush of its working image failed, which is there: it can be discarded.
-        way_back: the number to revert to from damage, if none is given.
-        readable: whether what is written down about it is not of a newer version.
-        is_known: whether what is written down about it, its configuration above all, could be read.
-        read_only: whether nothing of it is ever written, the pool's directory included. VMs share its image then,
-            and no one keeps count of them: it shows as at rest, and can be started and stopped at any time.
-    """
-
-    state: State = State.ABSENT
-    config: VolumeConfig = DEFAULT_CONFIG
-    on_crash: CrashPolicy = CrashPolicy.RESUME
-    rest: State = State.CREATED
-    current: int | None = None
-    next: int = 1
-    numbers: Sequence[int] = ()
-    size: int | None = None
-    begun: int | None = None
-    run: tuple[int, int] | None = None
-    moved: bool = False
-    differs: bool = False
-    damage: str | None = None
-    in_doubt: bool = False
-    way_back: int = 0
-    readable: bool = True
-    is_known: bool = True
-    read_only: bool = False
-
-    # the rulebook's conditions (states.CONDITIONS)
-
-    @property
-    def resumes(self) -> bool:
-        """Whether a left-over working image is used again."""
-        return self.on_crash is CrashPolicy.RESUME
-
-    @property
-    def unwritten(self) -> bool:
-        """Whether nothing was written to the working image."""
-        return not self.differs
-
-    @property
-    def keeps(self) -> bool:
-        """Whether it has content of its own."""
-        return self.config.save_on_stop
-
-    @property
-    def saves(self) -> bool:
-        """Whether what the VM writes is kept."""
-        return self.config.save_on_stop and self.config.rw
-
-    @property
-    def owns(self) -> bool:
-        """Whether it has images of its own at rest."""
-        return self.config.source is None
-
-    @property
-    def apart(self) -> bool:
-        """Whether what the working image was made from is still there."""
-        return not self.moved
-
-    @property
-    def rested_created(self) -> bool:
-        """Whether it rested in `created`."""
-        return self.rest is State.CREATED
-
-    @property
-    def rested_committed(self) -> bool:
-        """Whether it rested in `committed`."""
-        return self.rest is State.COMMITTED
-
-    @property
-    def rested_reverted(self) -> bool:
-        """Whether it rested in `reverted`."""
-        return self.rest is State.REVERTED
-
-    @property
-    def running(self) -> bool:
-        """Whether it has a working image."""
-        return self.state in RUNNING
-
-    @property
-    def may_run(self) -> bool:
-        """Whether there may be something to stop: a working image, or VMs that share its image."""
-        return self.running or (self.read_only and self.state in AT_REST)
-
-    @property
-    def allowed(self) -> tuple[Event, ...]:
-        """The events that are allowed now, if no one holds its image open."""
-        if self.read_only:
-            return WITHOUT_WRITING if self.may_run else ()
-        return allowed(self.state, self)
-
-
-class Surveyed(NamedTuple):
-    """What a list of volumes shows of one.
-
-    Attributes:
-        id: the volume's id.
-        view: the volume.
-        usage: bytes that its images take, as `Backend.usage` counts them.
-        is_volume: whether it is one; else it is a directory that cannot be listed, by the name of its VM, and damaged.
-        image: device and inode of what a VM would hold open: the working image, or the current one at rest; None if
-            there is none.
-    """
-
-    id: str
-    view: View
-    usage: int
-    image: tuple[int, int] | None
-    is_volume: bool = True
-
-
-class Capacity(NamedTuple):
-    """What a pool has room for.
-
-    Attributes:
-        size: bytes in all; None if not known.
-        usage: bytes used, by anything; None if not known.
-        reflinks: whether images can share blocks; None if not known.
-    """
-
-    size: int | None
-    usage: int | None
-    reflinks: bool | None
-
-
-class Finding(NamedTuple):
-    """Something that `verify` found.
-
-    Attributes:
-        path: the file or volume it is about, relative to the pool.
-        text: what it is, and what can be done.
-        harmful: False for what is only worth knowing.
-    """
-
-    path: str
-    text: str
-    harmful: bool
+    from lifecycle.linux.copying import Progress
+    from lifecycle.model import Capacity, Change, Finding, Note, Revision, Surveyed, View
+    from lifecycle.policies import Policy
+    from lifecycle.states import Event, State
 
 
 class Backend(Protocol):
@@ -357,3 +196,135 @@ class Backend(Protocol):
 
     def prune(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Remove revision `change.revision`."""
+
+
+# ---------------------------------------------------------------- what signals bring to a backend, and to subscribers
+
+
+class Pool(Protocol):
+    """A pool, as backends and subscribers meet it; `lifecycle.Pool` is one, and says more of each."""
+
+    @property
+    def path(self) -> str:
+        """The pool's directory, absolute."""
+
+    @property
+    def identity(self) -> str:
+        """The same, without symbolic links: two with the same are one pool."""
+
+    @property
+    def config(self) -> PoolConfig:
+        """Its settings."""
+
+    @property
+    def backend(self) -> Backend:
+        """What keeps its images."""
+
+    def __iter__(self) -> Iterator[Volume]:
+        """Yield all volumes."""
+
+    def __getitem__(self, volume_id: str, /) -> Volume:
+        """Return the volume of that id, which must be there."""
+
+    def volume(self, volume_id: str) -> Volume:
+        """Return the volume of that id, there or not."""
+
+    def volumes(self, vm: str | None = None) -> Sequence[Volume]:
+        """Return all volumes, or one VM's."""
+
+    def capacity(self) -> Capacity:
+        """Return what the pool has room for."""
+
+    def settle(self, volume_id: str) -> View:
+        """Finish or drop what a crash left half done, and return the volume as it is then; its VM is locked."""
+
+    def changing(
+        self, *volumes: Volume, create: bool = False, what: str | None = None
+    ) -> AbstractContextManager[None]:
+        """Lock the volumes' VMs while they go through transitions."""
+
+    def locked(self, vm: str, *, create: bool = False) -> AbstractContextManager[None]:
+        """Hold the VM's lock."""
+
+    def tidy(self, vm: str) -> None:
+        """Remove what crashes left behind in the VM and no one needs."""
+
+    def make_ahead(self, volume_id: str) -> None:
+        """Have the working images made ahead that the volume's next starts will want."""
+
+    def policy_for(self, config: VolumeConfig) -> Policy:
+        """Return the retention policy in force for a volume that is set up like this."""
+
+    def progress(self, text: str) -> Progress | None:
+        """Return what a copy is to call as it goes; None if no one watches."""
+
+
+class Volume(Protocol):
+    """A volume, as backends and subscribers meet it; `lifecycle.Volume` is one, and says more of each."""
+
+    noticed: object
+    """The run in which a write was noticed last (`View.run`)."""
+
+    @property
+    def pool(self) -> Pool:
+        """Its pool."""
+
+    @property
+    def id(self) -> str:
+        """Its id, `VM/NAME`."""
+
+    @property
+    def vm(self) -> str:
+        """Its VM's name."""
+
+    @property
+    def name(self) -> str:
+        """Its own name."""
+
+    @property
+    def path(self) -> str:
+        """What a VM opens."""
+
+    @property
+    def state(self) -> State:
+        """The state it is in."""
+
+    @property
+    def allowed(self) -> tuple[Event, ...]:
+        """The events that the rulebook allows now."""
+
+    @property
+    def revisions(self) -> tuple[Revision, ...]:
+        """Its revisions, oldest first."""
+
+    @property
+    def usage(self) -> int:
+        """Bytes its images take on disk."""
+
+    @property
+    def in_use_by(self) -> tuple[Holder, ...]:
+        """Who holds its image open."""
+
+    def look(self) -> View:
+        """Return the volume as it is now."""
+
+    def require(self, view: View) -> View:
+        """Return the view of a volume that exists."""
+
+    def settle(self) -> View:
+        """Finish or drop what a crash left half done; return the volume as it is then."""
+
+    def size_in(self, view: View) -> int | None:
+        """Return the bytes that the disk holds in this view of it."""
+
+    def outdated_in(self, view: View) -> bool:
+        """Tell whether it runs, in this view of it, on an image of its source that is no longer current."""
+
+    def stop(self, *, discard: bool = False, reason: str | None = None) -> Change:
+        """Keep or throw away what the VM wrote, by what kind of volume it is."""
+
+    def tag(self, key: str, value: str | None) -> None:
+        """Put a word to the working image."""
+
+    def tagged(self, key: str) -> str | None:
+        """Return the word that was put to the working image under this key."""

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from lifecycle import config as settings
 from lifecycle import events, ids
-from lifecycle.backend import View
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.errors import (
     ForeignFile,
@@ -42,11 +41,11 @@ from lifecycle.linux.failed_flush import Image
 from lifecycle.linux.files import Directory
 from lifecycle.linux.fork_safety import Lock, ThreadState
 from lifecycle.linux.loop_devices import identity
-from lifecycle.model import Change
+from lifecycle.model import Change, Note, View
 from lifecycle.reflink import precached, walk, withdrawal
 from lifecycle.reflink.cloning import ReflinkCloning
 from lifecycle.reflink.interpret import judge
-from lifecycle.reflink.record import Note, Record
+from lifecycle.reflink.record import Record
 from lifecycle.reflink.scan import gather_locked
 from lifecycle.reflink.steps import VolumeFiles, revision_of, truncate
 from lifecycle.reflink.withdrawal import withdrawn
@@ -54,8 +53,7 @@ from lifecycle.sizes import SECTOR, round_up
 from lifecycle.states import RUNNING, State
 
 if TYPE_CHECKING:
-    from lifecycle.engine.pool import Pool
-    from lifecycle.engine.volume import Volume
+    from lifecycle.backend import Pool, Volume
 
 log = logging.getLogger("lifecycle.backend")
 

@@ -1,13 +1,14 @@
-"""What lists and signals carry: a volume's revisions, and the changes it goes through."""
+"""What all speak of: volumes at one moment, their revisions, and the changes they go through. No input, no output."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
-from lifecycle.states import State
+from lifecycle.config import DEFAULT_CONFIG, CrashPolicy, VolumeConfig
+from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
 
 
 class Fixed:
@@ -81,3 +82,182 @@ class Change(NamedTuple):
 def _change(*fields: Any) -> Change:
     """Return a change that was taken apart to be copied or sent."""
     return Change(*fields[:-1], asked=MappingProxyType(fields[-1]))  # type: ignore[misc]  # fields in their order
+
+
+class Note(NamedTuple):
+    """What is known of one image beyond its file: only what differs from a plain commit is written.
+
+    Attributes:
+        cause: what made it; None if that is not known.
+        pinned: whether retention leaves it alone.
+        label: a person's words for it.
+    """
+
+    cause: str | None = "commit"
+    pinned: bool = False
+    label: str | None = None
+
+
+CRASH = "crash"
+"""The cause of an image that a crash left over."""
+PLAIN = Note()
+
+
+WITHOUT_WRITING = (Event.START, Event.RELEASE)
+"""What can happen to a volume of which nothing is ever written: VMs come and go."""
+
+
+class View(NamedTuple):
+    """A volume at one moment. It answers the rulebook's conditions too.
+
+    Attributes:
+        state: the state it is in.
+        config: how it is set up.
+        on_crash: the crash policy in force, its own or the pool's.
+        rest: where it rests, or rested before it was started.
+        current: the number of its current image; None if it has none.
+        next: the number that the next image gets.
+        numbers: its revisions, lowest first, without 0.
+        size: bytes the working image holds, or the current one at rest; None if not known.
+        begun: the source's number that a running disposable's working image was made from.
+        run: what tells this run from every other of the volume; None if it has no working image.
+        moved: whether the working image is the only one: a volume without snapshots runs.
+        differs: whether there is a working image that differs from what it was made from.
+        damage: what is wrong with it, in the state `damaged`.
+        in_doubt: whether it is so since a flush of its working image failed, which is there: it can be discarded.
+        way_back: the number to revert to from damage, if none is given.
+        readable: whether what is written down about it is not of a newer version.
+        is_known: whether what is written down about it, its configuration above all, could be read.
+        read_only: whether nothing of it is ever written, the pool's directory included. VMs share its image then,
+            and no one keeps count of them: it shows as at rest, and can be started and stopped at any time.
+    """
+
+    state: State = State.ABSENT
+    config: VolumeConfig = DEFAULT_CONFIG
+    on_crash: CrashPolicy = CrashPolicy.RESUME
+    rest: State = State.CREATED
+    current: int | None = None
+    next: int = 1
+    numbers: Sequence[int] = ()
+    size: int | None = None
+    begun: int | None = None
+    run: tuple[int, int] | None = None
+    moved: bool = False
+    differs: bool = False
+    damage: str | None = None
+    in_doubt: bool = False
+    way_back: int = 0
+    readable: bool = True
+    is_known: bool = True
+    read_only: bool = False
+
+    # the rulebook's conditions (states.CONDITIONS)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a left-over working image is used again."""
+        return self.on_crash is CrashPolicy.RESUME
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether nothing was written to the working image."""
+        return not self.differs
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it has content of its own."""
+        return self.config.save_on_stop
+
+    @property
+    def saves(self) -> bool:
+        """Whether what the VM writes is kept."""
+        return self.config.save_on_stop and self.config.rw
+
+    @property
+    def owns(self) -> bool:
+        """Whether it has images of its own at rest."""
+        return self.config.source is None
+
+    @property
+    def apart(self) -> bool:
+        """Whether what the working image was made from is still there."""
+        return not self.moved
+
+    @property
+    def rested_created(self) -> bool:
+        """Whether it rested in `created`."""
+        return self.rest is State.CREATED
+
+    @property
+    def rested_committed(self) -> bool:
+        """Whether it rested in `committed`."""
+        return self.rest is State.COMMITTED
+
+    @property
+    def rested_reverted(self) -> bool:
+        """Whether it rested in `reverted`."""
+        return self.rest is State.REVERTED
+
+    @property
+    def running(self) -> bool:
+        """Whether it has a working image."""
+        return self.state in RUNNING
+
+    @property
+    def may_run(self) -> bool:
+        """Whether there may be something to stop: a working image, or VMs that share its image."""
+        return self.running or (self.read_only and self.state in AT_REST)
+
+    @property
+    def allowed(self) -> tuple[Event, ...]:
+        """The events that are allowed now, if no one holds its image open."""
+        if self.read_only:
+            return WITHOUT_WRITING if self.may_run else ()
+        return allowed(self.state, self)
+
+
+class Surveyed(NamedTuple):
+    """What a list of volumes shows of one.
+
+    Attributes:
+        id: the volume's id.
+        view: the volume.
+        usage: bytes that its images take, as `Backend.usage` counts them.
+        is_volume: whether it is one; else it is a directory that cannot be listed, by the name of its VM, and damaged.
+        image: device and inode of what a VM would hold open: the working image, or the current one at rest; None if
+            there is none.
+    """
+
+    id: str
+    view: View
+    usage: int
+    image: tuple[int, int] | None
+    is_volume: bool = True
+
+
+class Capacity(NamedTuple):
+    """What a pool has room for.
+
+    Attributes:
+        size: bytes in all; None if not known.
+        usage: bytes used, by anything; None if not known.
+        reflinks: whether images can share blocks; None if not known.
+    """
+
+    size: int | None
+    usage: int | None
+    reflinks: bool | None
+
+
+class Finding(NamedTuple):
+    """Something that `verify` found.
+
+    Attributes:
+        path: the file or volume it is about, relative to the pool.
+        text: what it is, and what can be done.
+        harmful: False for what is only worth knowing.
+    """
+
+    path: str
+    text: str
+    harmful: bool

@@ -22,41 +22,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from lifecycle import plugin_terms
 from lifecycle.errors import InvalidPolicy
-from lifecycle.plugin_terms import PluginTerm
-
-ENTRY_POINTS = plugin_terms.ENTRY_POINTS
-
-
-class Revision(Protocol):
-    """What a policy sees of a revision. `lifecycle.Revision` is one."""
-
-    @property
-    def number(self) -> int:
-        """Its number; the order of revisions is that of their numbers."""
-
-    @property
-    def at(self) -> datetime:
-        """When it was made (UTC)."""
-
-    @property
-    def pinned(self) -> bool:
-        """Whether someone pinned it."""
-
-    @property
-    def current(self) -> bool:
-        """Whether it is the current image too, after a revert to it."""
-
-    @property
-    def needed(self) -> bool:
-        """Whether the backend needs it, for other images are built upon it."""
-
-
-Keeps = Callable[[Sequence[Revision], datetime], Mapping[int, str]]
-"""A term: from the candidates (newest first) and the moment to a reason for each number it keeps."""
+from lifecycle.terms import Keeps, PluginTerm, Revision
 
 
 class Verdict(NamedTuple):

@@ -9,6 +9,7 @@ import pytest
 from mounts import FileSystem
 
 from lifecycle import InvalidName, Pool
+from lifecycle.engine.lookup import volume_at
 from lifecycle.errors import Unsupported
 from lifecycle.hosts.libvirt import settings as settings_
 from lifecycle.machine import known_pools
@@ -127,12 +128,12 @@ def test_a_volume_is_found_by_its_working_image(
 ) -> None:
     pool = Pool.create(xfs.new_directory())
     disk = pool.create_volume("below/ci/root", SIZE)
-    assert known_pools.volume_at(disk.path) is None  # the pool is not known
+    assert volume_at(disk.path) is None  # the pool is not known
     known_pools.enter(pool.path)
-    assert known_pools.volume_at(disk.path) == disk
+    assert volume_at(disk.path) == disk
     link = tmp_path / "link"
     link.symlink_to(pool.path)
-    found = known_pools.volume_at(f"{link}/below/ci/../ci/root-dirty.img")
+    found = volume_at(f"{link}/below/ci/../ci/root-dirty.img")
     assert found is not None
     assert found.id == "below/ci/root"
 
@@ -145,7 +146,7 @@ def test_another_file_of_a_pool_is_no_volume(settings: Path, xfs: FileSystem, fi
     pool = Pool.create(xfs.new_directory())
     pool.create_volume("ci/root", SIZE)
     known_pools.enter(pool.path)
-    assert known_pools.volume_at(f"{pool.path}/{file}") is None
+    assert volume_at(f"{pool.path}/{file}") is None
 
 
 def test_of_pools_within_pools_the_innermost_counts(settings: Path, xfs: FileSystem) -> None:
@@ -154,7 +155,7 @@ def test_of_pools_within_pools_the_innermost_counts(settings: Path, xfs: FileSys
     for pool in (outer, inner):
         known_pools.enter(pool.path)
     disk = inner.create_volume("ci/root", SIZE)
-    found = known_pools.volume_at(disk.path)
+    found = volume_at(disk.path)
     assert found is not None
     assert (found.id, found.pool.path) == ("ci/root", inner.path)
 
@@ -164,4 +165,4 @@ def test_a_directory_whose_name_only_begins_like_a_pool_s(settings: Path, xfs: F
     pool = Pool.create(f"{where}/foo")
     pool.create_volume("ci/root", SIZE)
     known_pools.enter(pool.path)
-    assert known_pools.volume_at(f"{where}/foobar/ci/root-dirty.img") is None
+    assert volume_at(f"{where}/foobar/ci/root-dirty.img") is None

@@ -21,8 +21,9 @@ from lifecycle import (
 from lifecycle.cli import settings as settings_
 from lifecycle.config import PoolConfig, UnknownUse, VolumeConfig
 from lifecycle.ids import FileName, Kind
+from lifecycle.model import Note
 from lifecycle.reflink import record
-from lifecycle.reflink.record import Note, Record
+from lifecycle.reflink.record import Record
 from lifecycle.sizes import MAX_SIZE, SECTOR, parse_size
 from lifecycle.states import AT_REST
 

@@ -29,11 +29,10 @@ from lifecycle import (
     Volume,
     events,
 )
-from lifecycle.backend import Finding
 from lifecycle.engine import batch, endings, registry
 from lifecycle.engine.endings import Ending
 from lifecycle.errors import StorageFailed
-from lifecycle.reflink.record import Note
+from lifecycle.model import Finding, Note
 from lifecycle.transfer.content import Content
 
 KERNEL = "kernels/6.1/vmlinuz"

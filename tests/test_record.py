@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from lifecycle import CrashPolicy, InvalidConfig, State, ids
 from lifecycle.config import VolumeConfig
 from lifecycle.errors import NewerFormat, Unsupported
+from lifecycle.model import Note
 from lifecycle.reflink import record
-from lifecycle.reflink.record import Note, Record
+from lifecycle.reflink.record import Record
 from lifecycle.states import AT_REST
 
 WHERE = "/srv/vms/ci-42/root.json"

@@ -19,8 +19,8 @@ from snapshots import snapshot
 from stopping import Stopped, acting_before_each_change, stopping_at
 
 from lifecycle import LifecycleError, Pool, State, Volume
-from lifecycle.backend import Finding
 from lifecycle.engine.recovery import Recovered
+from lifecycle.model import Finding
 
 pytest_plugins = ["command_line"]
 

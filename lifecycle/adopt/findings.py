@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
-from lifecycle.backend import Finding, View
 from lifecycle.config import DEFAULT_KEEP, POOL_FILE, CrashPolicy, VolumeConfig
 from lifecycle.errors import Holder
 from lifecycle.ids import Kind
-from lifecycle.model import Revision
+from lifecycle.model import Finding, Revision, View
 from lifecycle.reflink.interpret import judge, view_of
 from lifecycle.reflink.record import Record
 from lifecycle.reflink.scan import Evidence

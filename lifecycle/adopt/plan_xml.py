@@ -17,10 +17,10 @@ from types import MappingProxyType
 from lifecycle import ids
 from lifecycle.adopt.findings import ON_CRASH, FoundVolume, Planned, as_it_is, recorded, volatile
 from lifecycle.adopt.qubes_xml import QubesXml, XmlPool, XmlVolume
-from lifecycle.backend import Finding
 from lifecycle.config import Kind, VolumeConfig, last_n
 from lifecycle.errors import InvalidName, shown
 from lifecycle.ids import Kind as FileKind
+from lifecycle.model import Finding
 from lifecycle.reflink.interpret import judge
 from lifecycle.reflink.record import Record
 from lifecycle.sizes import round_up

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 
 from lifecycle import ids
 from lifecycle.adopt.findings import ON_CRASH, Found, FoundVolume, Plan, Planned
-from lifecycle.backend import Finding
 from lifecycle.config import POOL_FILE, PoolConfig
 from lifecycle.engine import registry
 from lifecycle.engine.pool import Pool
@@ -25,12 +24,14 @@ from lifecycle.ids import Kind
 from lifecycle.linux import copying, embedded_xfs, files, holders, probing
 from lifecycle.linux.files import Directory
 from lifecycle.machine import known_pools
+from lifecycle.machine.trees import directories_below
+from lifecycle.model import Finding
 from lifecycle.reflink import record as records
 from lifecycle.reflink import seals
 from lifecycle.reflink.scan import Evidence, gather
 from lifecycle.reflink.store import ReflinkTelling
 from lifecycle.reflink.verify import findings
-from lifecycle.reflink.walk import directories_below, volumes_in
+from lifecycle.reflink.walk import volumes_in
 
 log = logging.getLogger("lifecycle.adopt")
 

@@ -160,10 +160,16 @@ def _log_to_stderr(*, verbose: bool) -> None:
 
         if journal.is_behind(2):
             journal.log_there(handler, level)
+            _log_transitions()
             return
     logging.basicConfig(level=level, handlers=[handler])
     if verbose:
         logging.getLogger("transitions").setLevel(logging.WARNING)  # it tells of each callback
-        from lifecycle.subscribers import log  # noqa: PLC0415 - not needed to start or stop a VM
+        _log_transitions()
 
-        log.connect()
+
+def _log_transitions() -> None:
+    from lifecycle.subscribers import log  # noqa: PLC0415 - not needed to start or stop a VM
+
+    log.log.setLevel(logging.INFO)
+    log.connect()

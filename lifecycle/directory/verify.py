@@ -7,9 +7,8 @@ import stat
 from collections.abc import Iterator
 
 from lifecycle import ids
-from lifecycle.backend import Finding
 from lifecycle.config import POOL_FILE, PoolConfig
-from lifecycle.directory.backend import (
+from lifecycle.directory.tree import (
     CANNOT_BE_READ,
     files_in,
     image_of,
@@ -20,6 +19,7 @@ from lifecycle.directory.backend import (
 )
 from lifecycle.errors import ForeignFile
 from lifecycle.linux.files import Directory
+from lifecycle.model import Finding
 
 
 def of_pool(root: Directory, config: PoolConfig) -> list[Finding]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from lifecycle.engine import plan, reserve, retention
+from lifecycle.engine import plan, retention
 from lifecycle.engine.transaction import Transition
 from lifecycle.errors import LifecycleError, Refused, Unsupported
 from lifecycle.linux import durability
@@ -21,7 +21,7 @@ from lifecycle.states import AT_REST, Event
 from lifecycle.subscribers import precaching
 
 if TYPE_CHECKING:
-    from lifecycle.engine.pool import Pool
+    from lifecycle.backend import Pool
     from lifecycle.engine.volume import Volume
 
 log = logging.getLogger("lifecycle.together")
@@ -53,7 +53,7 @@ def start(
     """
     wanted = list(dict.fromkeys(volumes))
     for pool in _pools(wanted):
-        reserve.make(pool)
+        retention.make_room(pool)
     with changing(wanted):
         if by is not None:
             for volume in wanted:

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING
 from lifecycle.config import CrashPolicy
 from lifecycle.engine import plan
 from lifecycle.errors import InUse, LifecycleError
-from lifecycle.model import Change
-from lifecycle.reflink.record import CRASH
+from lifecycle.model import CRASH, Change
 from lifecycle.states import State
 
 if TYPE_CHECKING:
-    from lifecycle.backend import View
-    from lifecycle.engine.volume import Volume
+    from lifecycle.backend import Volume
+    from lifecycle.model import View
 
 log = logging.getLogger("lifecycle.ending")
 

@@ -16,7 +16,7 @@ from lifecycle.errors import Locked, Refused
 from lifecycle.linux.fork_safety import ThreadState
 
 if TYPE_CHECKING:
-    from lifecycle.engine.pool import Pool
+    from lifecycle.backend import Pool
 
 CHANGING = "LIFECYCLE_CHANGING"
 """The variable that names to a hook the VMs that are locked while it runs: their paths, one a line."""
@@ -73,8 +73,8 @@ def _lock_from_hook(pool: Pool, vm: str, create: bool) -> Iterator[None]:
         yield
 
 
-def for_hooks() -> str:
-    """Return the value of `CHANGING` for a hook that this thread runs: its own VMs, and those it was called under."""
+def for_hooks() -> dict[str, str]:
+    """Return `CHANGING` for a hook that this thread runs: its own VMs, and those it was called under."""
     above = os.environ.get(CHANGING)
     own = sorted(this_thread.locked)
-    return "\n".join([*([above] if above else []), *own])
+    return {CHANGING: "\n".join([*([above] if above else []), *own])}

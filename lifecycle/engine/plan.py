@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import ids
-from lifecycle.backend import WITHOUT_WRITING
 from lifecycle.engine import reserve
 from lifecycle.engine.transaction import Transition
 from lifecycle.errors import (
@@ -23,13 +22,13 @@ from lifecycle.errors import (
     Unsupported,
     cut_short,
 )
+from lifecycle.model import WITHOUT_WRITING
 from lifecycle.states import AT_REST, OWNS, RUNNING, Event, State, why_not
 
 if TYPE_CHECKING:
-    from lifecycle.backend import View
+    from lifecycle.backend import Pool, Volume
     from lifecycle.config import VolumeConfig
-    from lifecycle.engine.pool import Pool
-    from lifecycle.engine.volume import Volume
+    from lifecycle.model import View
 
 _WRITING = frozenset(Event) - frozenset(WITHOUT_WRITING)
 _SHOWN = 5
@@ -124,6 +123,29 @@ def refusal(volume: Volume, view: View, event: str) -> Refused:
         return ReadOnlyPool(volume.id, view.state, event, view.allowed)
     reason = view.damage or why_not(event, view.state, view)
     return Refused(volume.id, view.state, event, reason, view.allowed)
+
+
+def require_allowed(volume: Volume, event: Event) -> None:
+    """Refuse what cannot be now, before what may take long.
+
+    Raises:
+        Refused: the event is not allowed.
+    """
+    view = volume.look()
+    if event not in view.allowed:
+        raise refusal(volume, view, event)
+
+
+def require_whole(volume: Volume, what: str) -> View:
+    """Return the volume as it is, settled. Its VM is locked.
+
+    Raises:
+        NoSuchVolume: there is none. Refused: it is damaged, and its record must be left as it is.
+    """
+    view = volume.require(volume.pool.settle(volume.id))
+    if view.state is State.DAMAGED:
+        raise Refused(volume.id, view.state, what, view.damage or "", view.allowed)
+    return view
 
 
 def require_writable(volume: Volume, view: View, what: str) -> None:

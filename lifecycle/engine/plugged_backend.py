@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import plugins
-from lifecycle.backend import Backend, Capacity, Finding, Surveyed, View
+from lifecycle.backend import Backend
 from lifecycle.errors import Holder, LifecycleError, PluginFailed, shown
-from lifecycle.model import Revision
+from lifecycle.model import Capacity, Finding, Revision, Surveyed, View
 
 if TYPE_CHECKING:
     from lifecycle.config import PoolConfig

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lifecycle import config as settings
 from lifecycle import events, ids
-from lifecycle.backend import View
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.engine import batch, locks, plan, registry
 from lifecycle.engine.retention import Retention
@@ -25,19 +24,20 @@ from lifecycle.errors import (
     storage,
 )
 from lifecycle.machine import known_pools
-from lifecycle.model import Fixed
+from lifecycle.model import Fixed, View
 from lifecycle.sizes import parse_size
 from lifecycle.states import Event, State
 from lifecycle.subscribers.hooks import OwnHooks
 from lifecycle.subscribers.precaching import Precaching
 
 if TYPE_CHECKING:
-    from lifecycle.backend import Backend, Capacity, Finding
+    from lifecycle.backend import Backend
     from lifecycle.engine.batch import Outcome
     from lifecycle.engine.recovery import Recovered
     from lifecycle.linux.copying import Progress
+    from lifecycle.model import Capacity, Finding
     from lifecycle.policies import Policy
-    from lifecycle.transfer.content import Content
+    from lifecycle.transfer.content import Origin
 
 
 class Pool(Fixed):
@@ -67,7 +67,7 @@ class Pool(Fixed):
         self.on_progress: Callable[[str, int, int | None], None] | None = None
         backend.connect(self)
         # before retention, so that a hook sees a commit before what is pruned for it
-        self._hooks = OwnHooks(self)
+        self._hooks = OwnHooks(self, locks.for_hooks)
         self._retention = Retention()
         self._retention.connect(self)
         self.precaching = Precaching()
@@ -195,14 +195,14 @@ class Pool(Fixed):
         )
         settings.check_keep(keep, self.config.timezone)
         plan.check_new(self, volume_id, config)
-        known_pools.require_in_no_other(self.identity, volume)
+        known_pools.require_in_no_other(self.path, volume.vm, volume.id)
         with self.changing(volume, create=True):
             plan.plan(volume, Event.CREATE, asked={"config": config}).run()
         return volume
 
     def clone(
         self,
-        origin: Volume | Content | str | os.PathLike[str],
+        origin: Origin,
         volume_id: str,
         *,
         rw: bool = True,
@@ -230,11 +230,15 @@ class Pool(Fixed):
         Raises:
             LifecycleError, OSError: as `create_volume` and `Volume.import_from`.
         """
-        from lifecycle.transfer.content import clone  # noqa: PLC0415 - seldom needed
+        from lifecycle.engine.content import clone  # noqa: PLC0415 - seldom needed
 
-        born = {"rw": rw, "keep": keep, "on_crash": on_crash}
+        volume = Volume(self, volume_id)
+        create = functools.partial(
+            self.create_volume, volume_id, rw=rw, keep=keep, on_crash=on_crash
+        )
         how = {"image_format": image_format, "follow": follow, "verify": verify}
-        return clone(origin, Volume(self, volume_id), born, how)
+        clone(origin, volume, create, how)
+        return volume
 
     # ------------------------------------------------------------ finding
 
@@ -247,6 +251,14 @@ class Pool(Fixed):
         volume = Volume(self, volume_id)
         volume.require(volume.look())
         return volume
+
+    def volume(self, volume_id: str) -> Volume:
+        """Return the volume of that id, there or not.
+
+        Raises:
+            InvalidName: it is no id.
+        """
+        return Volume(self, volume_id)
 
     def __contains__(self, volume_id: object) -> bool:
         """Tell whether there is a volume of that id."""
@@ -356,6 +368,10 @@ class Pool(Fixed):
                 self._refuse_reentry(Volume(self, volume_id))
         with storage(vm, "tidy"), self.locked(vm):
             self.backend.tidy(vm)
+
+    def make_ahead(self, volume_id: str) -> None:
+        """Have the working images made ahead that the volume's next starts will want; returns at once."""
+        self.precaching.see_to(self, volume_id)
 
     def progress(self, text: str) -> Progress | None:
         """Return what a copy is to call as it goes, for `on_progress`; None if no one watches."""

@@ -13,13 +13,13 @@ import sys  # noqa: E402
 
 from lifecycle.engine.pool import Pool  # noqa: E402
 from lifecycle.errors import LifecycleError  # noqa: E402
-from lifecycle.subscribers.precaching import WORKER  # noqa: E402
+from lifecycle.linux.holders import BACKGROUND  # noqa: E402
 
 if __name__ == "__main__":
     path, *volume_ids = sys.argv[1:]
     os.chdir("/")
     with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:
-        name.write(WORKER)
+        name.write(BACKGROUND)
     backend = Pool.open(path).backend
     for volume_id in volume_ids:
         with contextlib.suppress(LifecycleError, OSError):  # a start makes its own then

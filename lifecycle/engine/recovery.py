@@ -17,8 +17,7 @@ from lifecycle.model import Change
 from lifecycle.states import RUNNING, State
 
 if TYPE_CHECKING:
-    from lifecycle.engine.pool import Pool
-    from lifecycle.engine.volume import Volume
+    from lifecycle.backend import Pool, Volume
 
 log = logging.getLogger("lifecycle.recovery")
 

@@ -6,19 +6,25 @@ The decision is policies.py's, pure; here it is carried out, one revision after 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lifecycle import events, ids
-from lifecycle.engine import transaction
+from lifecycle.engine import reserve, transaction
+from lifecycle.engine.plan import require_whole, require_writable
 from lifecycle.errors import (
     InvalidPolicy,
     LifecycleError,
+    Locked,
     NoSuchRevision,
+    NoSuchVolume,
     PluginFailed,
     Refused,
+    StorageFailed,
     Vetoed,
 )
 from lifecycle.linux import durability
@@ -27,12 +33,14 @@ from lifecycle.model import Change
 from lifecycle.states import State
 
 if TYPE_CHECKING:
-    from lifecycle.backend import View
-    from lifecycle.engine.pool import Pool
-    from lifecycle.engine.volume import Volume
+    from lifecycle.backend import Pool, Volume
+    from lifecycle.model import View
     from lifecycle.policies import Plan
 
 log = logging.getLogger("lifecycle.retention")
+
+_PAUSES = 10
+_PAUSE_SECONDS = 0.01
 
 
 class Retention:
@@ -84,17 +92,26 @@ def together(volumes: Iterable[Volume]) -> Iterator[None]:
             log.exception("not all is pruned; the next commit tries again")
 
 
+def plan_of(volume: Volume) -> Plan:
+    """Return what the policy makes of the volume's revisions now, as `Volume.plan` says. Nothing is removed."""
+    view = volume.require(volume.look())
+    if view.state is State.DAMAGED:
+        raise Refused(volume.id, view.state, "prune", view.damage or "", view.allowed)
+    policy, revisions = volume.pool.policy_for(view.config), volume.revisions
+    volume.require(volume.look())  # whoever removed it meanwhile left no revisions to plan by
+    return policy.plan(revisions, ids.now())
+
+
 def prune(volume: Volume) -> Plan:
-    """Remove what the volume's policy does not keep, and return the plan. The VM is locked.
+    """Remove what the volume's policy does not keep, and return the plan; durable when this returns.
 
     What a subscriber of `pruning` objects to stays, until the next time.
     """
-    view = volume.require(volume.pool.settle(volume.id))
-    if view.state is State.DAMAGED:
-        raise Refused(volume.id, view.state, "prune", view.damage or "", view.allowed)
-    plan = volume.pool.policy_for(view.config).plan(volume.revisions, ids.now())
-    _remove_all([(volume, change) for change in _announce(volume, view, plan)])
-    return plan
+    with volume.pool.changing(volume):
+        view = require_whole(volume, "prune")
+        plan = volume.pool.policy_for(view.config).plan(volume.revisions, ids.now())
+        _remove_all([(volume, change) for change in _announce(volume, view, plan)])
+        return plan
 
 
 def _announced(volume: Volume) -> list[Change]:
@@ -139,30 +156,34 @@ def remove_one(volume: Volume, number: int, *, reason: str) -> None:
 
 
 def forget(volume: Volume, numbers: Iterable[int]) -> None:
-    """Remove these revisions. The VM is locked.
+    """Remove these revisions; durable when this returns.
 
     Raises:
         NoSuchRevision, Refused: one cannot be removed; none was.
         Vetoed: a subscriber objected to one.
     """
-    view = volume.require(volume.pool.settle(volume.id))
-    revisions = {one.number: one for one in volume.revisions}
-    wanted = sorted(set(numbers))
-    for number in wanted:
-        if number == view.current and not (number and number in revisions):
-            raise Refused(volume.id, view.state, f"forget {number}", "it is what the volume holds")
-        if number not in revisions:
-            raise NoSuchRevision(volume.id, number, view.numbers)
-        reasons = {
-            "it is pinned; unpin it first": revisions[number].pinned,
-            "it is what the volume holds": revisions[number].current,
-            "other images are built upon it": revisions[number].needed,
-        }
-        for reason, holds in reasons.items():
-            if holds:
-                raise Refused(volume.id, view.state, f"forget {number}", reason)
-    for number in wanted:
-        _remove(volume, Change("prune", view.state, view.state, ids.now(), "forget", number))
+    with volume.pool.changing(volume):
+        view = require_whole(volume, "forget")
+        require_writable(volume, view, "forget")
+        revisions = {one.number: one for one in volume.revisions}
+        wanted = sorted(set(numbers))
+        for number in wanted:
+            if number == view.current and not (number and number in revisions):
+                raise Refused(
+                    volume.id, view.state, f"forget {number}", "it is what the volume holds"
+                )
+            if number not in revisions:
+                raise NoSuchRevision(volume.id, number, view.numbers)
+            reasons = {
+                "it is pinned; unpin it first": revisions[number].pinned,
+                "it is what the volume holds": revisions[number].current,
+                "other images are built upon it": revisions[number].needed,
+            }
+            for reason, holds in reasons.items():
+                if holds:
+                    raise Refused(volume.id, view.state, f"forget {number}", reason)
+        for number in wanted:
+            _remove(volume, Change("prune", view.state, view.state, ids.now(), "forget", number))
 
 
 def _remove(volume: Volume, change: Change) -> None:
@@ -185,3 +206,77 @@ def _remove_all(announced: Sequence[tuple[Volume, Change]]) -> None:
     for failure in failures:
         if failure is not None:
             raise failure
+
+
+# ---------------------------------------------------------------- for the reserve
+
+
+def make_room(pool: Pool) -> list[tuple[str, int]]:
+    """Remove revisions, the oldest first, until the pool has its reserve; return the ids and numbers removed.
+
+    Does so only if the pool's `prune_for_reserve` says so, and never removes what retention may not touch: pinned,
+    current and needed revisions, and those from the future. No lock is held when this is called.
+    """
+    if not pool.config.prune_for_reserve or not (lacking := reserve.missing(pool)):
+        return []
+    removed: list[tuple[str, int]] = []
+    used = pool.capacity().usage
+    enough = None if used is None else used - lacking
+    for volume, number in _removable(pool):
+        if not _is_missing_still(pool, enough, after_removal=bool(removed)):
+            break
+        try:
+            remove_one(volume, number, reason="reserve")
+        except (Vetoed, Locked, StorageFailed, NoSuchVolume) as reason:
+            log.warning("%s: revision %d stays: %s", volume.id, number, reason)
+        else:
+            removed.append((volume.id, number))
+    return removed
+
+
+def _is_missing_still(pool: Pool, enough: int | None, *, after_removal: bool) -> bool:
+    """Tell whether the pool lacks room, giving the file system a moment to free what was just removed.
+
+    XFS frees a file's blocks in the background, some milliseconds after its last name is gone. What an embedded pool
+    frees comes back to the disk below later still; no more is removed than that disk lacked.
+
+    Args:
+        pool: the pool.
+        enough: bytes used in the pool from which on enough was removed; None if not known.
+        after_removal: whether something was removed.
+    """
+    for _pause in range(_PAUSES if after_removal else 0):
+        if _has_room(pool, enough):
+            return False
+        time.sleep(_PAUSE_SECONDS)
+    return not _has_room(pool, enough)
+
+
+def _has_room(pool: Pool, enough: int | None) -> bool:
+    if not reserve.missing(pool):
+        return True
+    used = pool.capacity().usage
+    return used is not None and enough is not None and used <= enough
+
+
+def _that_can_be_looked_at(pool: Pool) -> Iterator[Volume]:
+    """Yield the pool's volumes, but for those in directories that cannot be listed."""
+    with contextlib.suppress(StorageFailed):
+        yield from pool
+
+
+def _removable(pool: Pool) -> list[tuple[Volume, int]]:
+    """Return all revisions that may be removed at need, the oldest first."""
+    from lifecycle import policies  # noqa: PLC0415 - seldom needed
+
+    nothing = policies.parse("last 0")
+    found = []
+    for volume in _that_can_be_looked_at(pool):
+        with contextlib.suppress(StorageFailed):
+            if volume.state is State.DAMAGED:
+                continue  # its revisions are the way back
+            at = {one.number: one.at for one in volume.revisions}
+            numbers = nothing.plan(volume.revisions, ids.now()).remove
+            found += [(at[number], number, volume) for number in numbers if number in at]
+    found.sort(key=lambda one: one[:2])
+    return [(volume, number) for _at, number, volume in found]

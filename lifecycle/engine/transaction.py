@@ -31,8 +31,8 @@ from lifecycle.states import (
 )
 
 if TYPE_CHECKING:
-    from lifecycle.backend import View
-    from lifecycle.engine.volume import Volume
+    from lifecycle.backend import Volume
+    from lifecycle.model import View
 
 
 class Transition:

@@ -6,38 +6,151 @@ so any number of them, in any number of processes, agree.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import ids
-from lifecycle.backend import View
+from lifecycle.engine import metadata, retention
 from lifecycle.engine import plan as planning
-from lifecycle.engine import reserve
-from lifecycle.engine.volume_telling import VolumeTelling
-from lifecycle.errors import InvalidConfig, NoSuchRevision, NoSuchVolume, Refused, storage
-from lifecycle.model import Change
+from lifecycle.errors import NoSuchVolume, storage
+from lifecycle.model import Change, Fixed, Revision, View
 from lifecycle.sizes import parse_size
-from lifecycle.states import AT_REST, Event, State
+from lifecycle.states import RUNNING, Event, State
 
 if TYPE_CHECKING:
-    from lifecycle.config import VolumeConfig
+    from typing import Self
+
+    from lifecycle.backend import Pool
+    from lifecycle.config import Kind, VolumeConfig
+    from lifecycle.errors import Holder
     from lifecycle.policies import Plan
-    from lifecycle.reflink.record import Note
-    from lifecycle.transfer.content import Content
+    from lifecycle.transfer.content import Content, Origin
 
 
-_MAX_LABEL = 200
-
-
-class Volume(VolumeTelling):
+class Volume(Fixed):
     """One disk of one VM. Get it from its pool: `pool["ci-42/root"]`.
 
-    What it can tell is in `VolumeTelling`: state, path, current, revisions, size…
+    What it tells is found by looking at that moment, takes no lock and never waits.
+
+    Attributes:
+        pool: the pool it lives in.
+        id: `VM/NAME`.
+        vm, name: the two parts of the id.
+        noticed: the run (View.run) of which this object has sent `written`; None if of none.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__", "id", "name", "noticed", "pool", "vm")
+    MAY_CHANGE = frozenset({"noticed"})
+
+    def __init__(self, pool: Pool, volume_id: str) -> None:
+        self.pool = pool
+        self.id = volume_id
+        self.vm, self.name = ids.split_id(volume_id)
+        self.noticed: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Volume {self.id!r} in {self.pool.path!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Volume):
+            return NotImplemented
+        return (self.id, self.pool.path) == (other.id, other.pool.path)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.pool.path))
+
+    # ------------------------------------------------------------ looking
+
+    def look(self) -> View:
+        """Return the volume as it is now, in one piece; the properties below each look anew."""
+        return self.pool.backend.look(self.id)
+
+    @property
+    def state(self) -> State:
+        """The state it is in."""
+        return self.look().state
+
+    @property
+    def allowed(self) -> tuple[Event, ...]:
+        """The events that the rulebook allows now, if no one holds its image open."""
+        return self.look().allowed
+
+    @property
+    def config(self) -> VolumeConfig:
+        """How it is set up."""
+        return self.look().config
+
+    @property
+    def kind(self) -> Kind:
+        """Persistent, disposable or volatile."""
+        return self.config.kind
+
+    @property
+    def path(self) -> str:
+        """The path of the working image, which is there while the volume is started: what a VM opens."""
+        return self.pool.backend.path(self.id)
+
+    @property
+    def current(self) -> int | None:
+        """The number of the current image; None for a disposable, which has none."""
+        return self.look().current
+
+    @property
+    def revisions(self) -> tuple[Revision, ...]:
+        """Its revisions, oldest first. The empty image, number 0, is not listed: it can always be had."""
+        return self.pool.backend.revisions(self.id)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes the disk holds; None if not known."""
+        return self.size_in(self.look())
+
+    def size_in(self, view: View) -> int | None:
+        """Return the bytes that the disk holds in this view of it; None if not known."""
+        if view.size is not None or view.config.source is None:
+            return view.size
+        source = self.pool.backend.look(view.config.source).size
+        return None if source is None else max(source, view.config.size or 0)
+
+    @property
+    def history(self) -> tuple[Revision, ...]:
+        """Its revisions and the current image among them, oldest first."""
+        return self.pool.backend.revisions(self.id, current=True)
+
+    @property
+    def usage(self) -> int:
+        """Bytes its images take on disk, those they share counted once, those shared with others in full."""
+        return self.pool.backend.usage(self.id)
+
+    @property
+    def source(self) -> Self | None:
+        """The volume that each start begins from."""
+        source = self.config.source
+        return None if source is None else type(self)(self.pool, source)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it runs on an image of its source that is no longer the source's current one."""
+        return self.outdated_in(self.look())
+
+    def outdated_in(self, view: View) -> bool:
+        """Tell whether it runs, in this view of it, on an image of its source that is no longer current."""
+        if view.state not in RUNNING or view.config.source is None:
+            return False
+        return self.pool.backend.look(view.config.source).current != view.begun
+
+    @property
+    def in_use_by(self) -> tuple[Holder, ...]:
+        """Who holds its working image open, or its current one at rest."""
+        return self.pool.backend.in_use_by(self.id)
+
+    def tagged(self, key: str) -> str | None:
+        """Return the word that was put to the working image under this key; None if none was, or it is not running."""
+        return self.pool.backend.tagged(self.id, key)
+
+    @property
+    def left_over(self) -> bool:
+        """Whether it has a working image that no one holds open."""
+        return self.state in RUNNING and not self.in_use_by
 
     # ------------------------------------------------------------ starting and stopping
 
@@ -52,7 +165,7 @@ class Volume(VolumeTelling):
             Vetoed: a subscriber of `starting` objected.
             StorageFailed: the file system failed; there is no working image.
         """
-        reserve.make(self.pool)
+        retention.make_room(self.pool)
         return self._run(Event.START)
 
     def stop(self, *, discard: bool = False, reason: str | None = None) -> Change:
@@ -168,7 +281,7 @@ class Volume(VolumeTelling):
 
     def import_from(
         self,
-        content: Content | str | os.PathLike[str] | Volume,
+        content: Origin,
         *,
         image_format: str | None = None,
         follow: bool = False,
@@ -193,21 +306,10 @@ class Volume(VolumeTelling):
             InvalidSize: it is empty.
             Unsupported: it is in a format of others, and there is no qemu-img.
         """
-        from lifecycle.transfer.content import Content, is_image, prepared  # noqa: PLC0415 - seldom needed
+        from lifecycle.engine import content as contents  # noqa: PLC0415 - seldom needed
 
-        with ExitStack() as opened:
-            found = opened.enter_context(Content.using(content))
-            self.require_allowed(Event.IMPORT)  # before what may take long
-            found = opened.enter_context(
-                prepared(found, self, image_format=image_format, follow=follow, verify=verify)
-            )
-            asked = {
-                "content": found.fd,
-                "name": found.name,
-                "verify": verify,
-                "own": is_image(found.fd),
-            }
-            return self._run(Event.IMPORT, reason=found.cause, asked=asked)
+        how = {"image_format": image_format, "follow": follow, "verify": verify}
+        return contents.import_into(self, content, how)
 
     def export(self, revision: int | None = None) -> Content:
         """Open the current image, or a revision, for reading; `Content.save` writes it to a file or device.
@@ -217,9 +319,9 @@ class Volume(VolumeTelling):
         Raises:
             NoSuchVolume, NoSuchRevision: there is none.
         """
-        from lifecycle.transfer.content import Content  # noqa: PLC0415 - seldom needed
+        from lifecycle.engine import content as contents  # noqa: PLC0415 - seldom needed
 
-        return Content.of(self, revision)
+        return contents.export_of(self, revision)
 
     def remove(self) -> Change:
         """Remove the volume with all its revisions; durable when this returns.
@@ -240,11 +342,7 @@ class Volume(VolumeTelling):
             Refused: one of them is pinned or current; nothing was deleted.
             Vetoed: a subscriber of `pruning` objected to one; those before it are deleted.
         """
-        from lifecycle.engine import retention  # noqa: PLC0415 - seldom needed
-
-        with self.pool.changing(self):
-            self._require_writable("forget")
-            retention.forget(self, numbers)
+        retention.forget(self, numbers)
 
     def plan(self) -> Plan:
         """Return what retention makes of its revisions now, with reasons. Nothing is removed.
@@ -254,12 +352,7 @@ class Volume(VolumeTelling):
             InvalidPolicy: the policy names a plugin that is not installed, or refused to be used.
             PluginFailed: a plugin that it names failed.
         """
-        view = self.require(self.look())
-        if view.state is State.DAMAGED:
-            raise Refused(self.id, view.state, "prune", view.damage or "", view.allowed)
-        policy, revisions = self.pool.policy_for(view.config), self.revisions
-        self.require(self.look())  # whoever removed it meanwhile left no revisions to plan by
-        return policy.plan(revisions, ids.now())
+        return retention.plan_of(self)
 
     def prune(self) -> Plan:
         """Remove what retention does not keep; return its plan. Durable when this returns.
@@ -267,11 +360,7 @@ class Volume(VolumeTelling):
         Raises:
             InvalidPolicy, PluginFailed: as in `plan`; nothing is removed.
         """
-        from lifecycle.engine import retention  # noqa: PLC0415 - seldom needed
-
-        with self.pool.changing(self):
-            self._require_whole("prune")
-            return retention.prune(self)
+        return retention.prune(self)
 
     def pin(self, number: int) -> None:
         """Keep a revision (or the current image, once it is one) from being removed; durable when this returns.
@@ -279,7 +368,7 @@ class Volume(VolumeTelling):
         Raises:
             NoSuchRevision: there is none of that number.
         """
-        self._annotate(number, lambda note: note._replace(pinned=True))
+        metadata.annotate(self, number, lambda note: note._replace(pinned=True))
 
     def unpin(self, number: int) -> None:
         """Take back `pin`; durable when this returns.
@@ -287,7 +376,7 @@ class Volume(VolumeTelling):
         Raises:
             NoSuchRevision: there is none of that number.
         """
-        self._annotate(number, lambda note: note._replace(pinned=False))
+        metadata.annotate(self, number, lambda note: note._replace(pinned=False))
 
     def label(self, number: int, text: str | None) -> None:
         """Put words to a revision or the current image; None or an empty text takes them away. Durable.
@@ -296,9 +385,7 @@ class Volume(VolumeTelling):
             NoSuchRevision: there is none of that number.
             InvalidConfig: the text has control characters or is longer than 200.
         """
-        if text and (len(text) > _MAX_LABEL or not text.isprintable()):
-            raise InvalidConfig(self.id, f"a label is one line of at most {_MAX_LABEL} characters")
-        self._annotate(number, lambda note: note._replace(label=text or None))
+        metadata.label(self, number, text)
 
     def accept(self) -> tuple[int, ...]:
         """Take its images for right whose seals are lost, as after a copy that did not keep the files' times. Durable.
@@ -311,12 +398,7 @@ class Volume(VolumeTelling):
         Raises:
             Refused: it is not at rest.
         """
-        with self.pool.changing(self):
-            view = self._require_writable("accept")
-            if view.state not in AT_REST:
-                raise Refused(self.id, view.state, "accept", "it is running; stop it first")
-            with storage(self.id, "accept"):
-                return self.pool.backend.accept(self.id)
+        return metadata.accept(self)
 
     def configure(self, **settings: Any) -> VolumeConfig:
         """Change how the volume is set up: `rw`, `keep`, `on_crash`, `source`, `snapshots`, `precache`, `ready`.
@@ -332,27 +414,8 @@ class Volume(VolumeTelling):
             InvalidConfig, InvalidPolicy, NoSuchVolume: a setting cannot have that value.
             PluginFailed: the policy names a term of another package, which failed. Nothing was changed.
         """
-        from lifecycle.config import change_config  # noqa: PLC0415 - seldom needed
-
-        with self.pool.changing(self):
-            view = self._require_writable("set")
-            config = change_config(self.id, view.config, settings, self.pool.config.timezone)
-            changed = {key for key in settings if getattr(config, key) != getattr(view.config, key)}
-            fixed = sorted(changed & {"rw", "source", "snapshots"})
-            if fixed and view.state not in AT_REST:
-                reason = f"`{fixed[0]}` changes only at rest; {planning.stop_first(view)}"
-                raise Refused(self.id, view.state, "set", reason)
-            if "snapshots" in changed:
-                self._require_no_running_disposable(view)
-            if config.source is not None and config.source != view.config.source:
-                planning.check_source(self.pool, self.id, config.source)
-            if (
-                "keep" in settings
-            ):  # what it makes of the revisions there are, before it is in force
-                self.pool.policy_for(config).plan(self.revisions, ids.now())
-            with storage(self.id, "set"):
-                self.pool.backend.configure(self.id, config)
-        self.pool.precaching.see_to(self.pool, self.id)
+        config = metadata.configure(self, settings)
+        self.pool.make_ahead(self.id)
         return config
 
     def tag(self, key: str, value: str | None) -> None:
@@ -379,47 +442,6 @@ class Volume(VolumeTelling):
             len(view.numbers)  # which are listed as of now, under the lock
             return view
 
-    def require_allowed(self, event: Event) -> None:
-        """Refuse what cannot be now, before what may take long.
-
-        Raises:
-            Refused: the event is not allowed.
-        """
-        view = self.look()
-        if event not in view.allowed:
-            raise planning.refusal(self, view, event)
-
-    def _require_whole(self, what: str) -> View:
-        """Return the volume as it is, settled.
-
-        Raises:
-            NoSuchVolume: there is none. Refused: it is damaged, and its record must be left as it is.
-        """
-        view = self.require(self.pool.settle(self.id))
-        if view.state is State.DAMAGED:
-            raise Refused(self.id, view.state, what, view.damage or "", view.allowed)
-        return view
-
-    def _require_no_running_disposable(self, view: View) -> None:
-        running = [
-            one.id
-            for one in self.pool
-            if (found := one.look()).running and found.config.source == self.id
-        ]
-        if running:
-            reason = f"{running[0]} runs on what it holds; stop that first"
-            raise Refused(self.id, view.state, "set `snapshots`", reason)
-
-    def _require_writable(self, what: str) -> View:
-        """Return the volume as it is, settled, if something about it can be written down.
-
-        Raises:
-            ReadOnlyPool: nothing can. NoSuchVolume, Refused: as `_require_whole`.
-        """
-        view = self._require_whole(what)
-        planning.require_writable(self, view, what)
-        return view
-
     def require(self, view: View) -> View:
         """Return the view of a volume that exists.
 
@@ -436,11 +458,3 @@ class Volume(VolumeTelling):
         """Lock the VM, look, plan the event and let it happen."""
         with self.pool.changing(self, what=event):
             return planning.plan(self, event, reason=reason, asked=asked).run()
-
-    def _annotate(self, number: int, change: Callable[[Note], Note]) -> None:
-        with self.pool.changing(self):
-            view = self._require_writable("pin or label")
-            if number == 0 or number not in {view.current, *view.numbers}:
-                raise NoSuchRevision(self.id, number, view.numbers)
-            with storage(self.id, "pin or label"):
-                self.pool.backend.annotate(self.id, number, change)

@@ -17,6 +17,9 @@ from lifecycle.errors import Holder, printable
 from lifecycle.linux import loop_devices
 from lifecycle.linux.loop_devices import Identity, identity
 
+BACKGROUND = "lifecycle-ahead"
+"""What the processes are called that make images ahead: one that reads a current image is in no one's way."""
+
 
 def is_open_elsewhere(fd: int) -> bool | None:
     """Tell whether anything but this descriptor has the file open; None if the kernel will not say.

@@ -62,11 +62,7 @@ def log_there(otherwise: logging.Handler, level: int) -> None:
         otherwise: takes the lines that the journal does not.
         level: of the module `logging`.
     """
-    from lifecycle.subscribers import log  # noqa: PLC0415 - it needs the signals, this module nothing
-
     logging.basicConfig(level=level, handlers=[JournalHandler(otherwise)])
-    log.log.setLevel(logging.INFO)
-    log.connect()
 
 
 class JournalHandler(logging.Handler):

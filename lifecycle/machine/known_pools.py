@@ -14,14 +14,11 @@ import json
 import logging
 import os
 import tomllib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from lifecycle import ids
 from lifecycle.errors import InAnotherPool, InvalidConfig, InvalidName, LifecycleError, printable
 from lifecycle.linux.files import Directory
-
-if TYPE_CHECKING:
-    from lifecycle.engine.volume import Volume
 
 log = logging.getLogger("lifecycle.known_pools")
 
@@ -207,41 +204,21 @@ def forget(name: str) -> bool:
         return False
 
 
-def volume_at(path: str) -> Volume | None:
-    """Return the volume, of a known pool, whose working image has this path; None if there is none.
-
-    Raises:
-        LifecycleError: the pool it would be in cannot be opened.
-    """
-    from lifecycle.engine.pool import Pool  # noqa: PLC0415 - only here
-
-    directory, file = os.path.split(os.path.abspath(path))
-    real = os.path.join(os.path.realpath(directory), file)
-    # of pools within pools, the innermost holds the file
-    for one in sorted(known(), key=lambda one: -len(os.path.realpath(one.path))):
-        root = os.path.realpath(one.path)
-        if os.path.commonpath([root, real]) != root:
-            continue
-        pool = Pool.open(one.path)
-        volume_id = pool.backend.id_at(os.path.relpath(real, root))
-        return pool[volume_id] if volume_id is not None and volume_id in pool else None
-    return None
-
-
-def require_in_no_other(root: str, volume: Volume) -> None:
-    """Check that a volume which is to be made in the pool of this real path would not lie in another known pool.
+def require_in_no_other(pool: str, vm: str, volume_id: str) -> None:
+    """Check that a volume which is to be made in the pool of this directory would not lie in another known pool.
 
     One whose file system is not mounted now shows nothing that tells of it.
 
     Raises:
         InAnotherPool: it would.
     """
-    place = f"{root}/{volume.vm}"
+    root = os.path.realpath(pool)
+    place = f"{root}/{vm}"
     for one in known():
         real = os.path.realpath(one.path)
         inside = os.path.commonpath([root, real]) == root and real != root
         if inside and os.path.commonpath([real, place]) == real:
-            raise InAnotherPool(volume.id, volume.pool.path, one.path)
+            raise InAnotherPool(volume_id, pool, one.path)
 
 
 def _settings() -> Directory:

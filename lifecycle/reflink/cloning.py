@@ -20,7 +20,7 @@ from lifecycle.reflink.steps import VolumeFiles, seal_unwritten, truncate
 from lifecycle.reflink.store import ReflinkTelling
 
 if TYPE_CHECKING:
-    from lifecycle.engine.pool import Pool
+    from lifecycle.backend import Pool
 
 log = logging.getLogger("lifecycle.backend")
 

@@ -11,10 +11,10 @@ from lifecycle.config import UnknownUse
 from lifecycle.errors import NoSuchRevision
 from lifecycle.ids import Kind
 from lifecycle.linux.files import Directory
+from lifecycle.linux.status import Status, status_of
 from lifecycle.model import Revision
 from lifecycle.reflink import seals
 from lifecycle.reflink.interpret import Judgement, origin_of
-from lifecycle.reflink.listing import Status, status_of
 from lifecycle.reflink.scan import Evidence
 from lifecycle.reflink.seals import Origin
 

@@ -29,12 +29,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from lifecycle import ids
-from lifecycle.backend import View
 from lifecycle.config import CrashPolicy
 from lifecycle.ids import Kind
 from lifecycle.linux.failed_flush import is_marked
+from lifecycle.model import CRASH, View
 from lifecycle.reflink import seals
-from lifecycle.reflink.record import CRASH, Record
+from lifecycle.reflink.record import Record
 from lifecycle.reflink.scan import Evidence, bears_seal
 from lifecycle.reflink.seals import Origin
 from lifecycle.states import State

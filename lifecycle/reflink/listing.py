@@ -6,7 +6,6 @@ not passed over for that: it counts for what its name says.
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +13,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from lifecycle import ids
-from lifecycle.errors import blames_file
 from lifecycle.ids import Kind
-from lifecycle.linux.files import Directory
-
-Status = os.stat_result | OSError | None
-"""What was found of a file: its status, or why that could not be had; None if there is no such file."""
+from lifecycle.linux.status import is_file, status_of_entry
 
 
 class Listed:
@@ -125,33 +120,3 @@ class Revisions(Mapping[int, RevisionFile]):
 
     def __len__(self) -> int:
         return len(self._found[0])
-
-
-def status_of(directory: Directory, file: str) -> Status:
-    """Look at a file of the directory."""
-    return _asked(lambda: directory.stat(file))
-
-
-def status_of_entry(entry: os.DirEntry[str] | None) -> Status:
-    """Look at a file as the directory listed it; None if it did not."""
-    return None if entry is None else _asked(lambda: entry.stat(follow_symlinks=False))
-
-
-def _asked(ask: Callable[[], os.stat_result | None]) -> Status:
-    try:
-        return ask()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if not blames_file(error):
-            raise
-        # a name that is too long for this file system is no file's
-        return None if error.errno == errno.ENAMETOOLONG else error
-
-
-def is_file(entry: os.DirEntry[str]) -> bool:
-    """Tell whether this is a regular file; what cannot be told counts as one, so that its number is not given again."""
-    try:
-        return entry.is_file(follow_symlinks=False)
-    except OSError:
-        return True

@@ -15,9 +15,9 @@ import stat
 from lifecycle.errors import ForeignFile, blames_file
 from lifecycle.ids import Kind
 from lifecycle.linux.files import Directory, set_mode, temporary_name
+from lifecycle.linux.status import status_of
 from lifecycle.reflink import seals
 from lifecycle.reflink.images import VolumeImages
-from lifecycle.reflink.listing import status_of
 from lifecycle.reflink.seals import Origin
 
 log = logging.getLogger("lifecycle.backend")

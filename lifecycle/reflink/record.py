@@ -24,31 +24,13 @@ from lifecycle.config import (
     volume_config,
 )
 from lifecycle.errors import InvalidConfig, LifecycleError, Unsupported, shown
+from lifecycle.model import PLAIN, Note
 from lifecycle.reflink import seals
 from lifecycle.states import AT_REST, State
 
 FORMAT = 1
 MAX_BYTES = 4 * 1024 * 1024
 """Bytes. A record is a few hundred; one larger than this is none of ours."""
-
-
-class Note(NamedTuple):
-    """What is known of one image beyond its file: only what differs from a plain commit is written.
-
-    Attributes:
-        cause: what made it; None if that is not known.
-        pinned: whether retention leaves it alone.
-        label: a person's words for it.
-    """
-
-    cause: str | None = "commit"
-    pinned: bool = False
-    label: str | None = None
-
-
-CRASH = "crash"
-"""The cause of an image that a crash left over."""
-PLAIN = Note()
 
 
 class Record(NamedTuple):

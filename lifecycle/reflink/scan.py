@@ -18,19 +18,11 @@ from lifecycle.errors import ForeignFile, InvalidConfig, NewerFormat, blames_fil
 from lifecycle.ids import Kind
 from lifecycle.linux import copying, xattrs
 from lifecycle.linux.files import Directory
+from lifecycle.linux.status import Status, status_of, status_of_entry
 from lifecycle.linux.xattrs import SealTold
 from lifecycle.reflink import record as records
 from lifecycle.reflink import seals
-from lifecycle.reflink.listing import (
-    NOTHING,
-    Listed,
-    Others,
-    RevisionFile,
-    Revisions,
-    Status,
-    status_of,
-    status_of_entry,
-)
+from lifecycle.reflink.listing import NOTHING, Listed, Others, RevisionFile, Revisions
 from lifecycle.reflink.record import Record
 
 ATTEMPTS = 100

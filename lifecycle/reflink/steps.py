@@ -28,14 +28,14 @@ from lifecycle.linux import durability, failed_flush, files, holders, loop_devic
 from lifecycle.linux.durability import Steps, Unflushed
 from lifecycle.linux.failed_flush import Image
 from lifecycle.linux.files import Draft
+from lifecycle.linux.status import status_of
 from lifecycle.linux.xattrs import SealTold
-from lifecycle.model import Change
+from lifecycle.model import CRASH, Change, Note
 from lifecycle.reflink import precached, seals, withdrawal
 from lifecycle.reflink import record as records
 from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.interpret import leftover_files
-from lifecycle.reflink.listing import status_of
-from lifecycle.reflink.record import CRASH, Note, Record
+from lifecycle.reflink.record import Record
 from lifecycle.reflink.scan import bears_seal
 from lifecycle.reflink.seals import Origin
 from lifecycle.sizes import SECTOR

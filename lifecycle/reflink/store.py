@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from lifecycle import ids
-from lifecycle.backend import Capacity, Finding, Surveyed, View
 from lifecycle.config import PoolConfig
 from lifecycle.errors import (
     ForeignFile,
@@ -32,11 +31,11 @@ from lifecycle.linux.files import Directory
 from lifecycle.linux.fork_safety import Lock
 from lifecycle.linux.holders import Asked
 from lifecycle.linux.loop_devices import identity
-from lifecycle.model import Revision
-from lifecycle.reflink import walk as walking
-from lifecycle.reflink import withdrawal
+from lifecycle.linux.status import status_of
+from lifecycle.machine import trees
+from lifecycle.model import Capacity, Finding, Revision, Surveyed, View
+from lifecycle.reflink import walk, withdrawal
 from lifecycle.reflink.interpret import judge
-from lifecycle.reflink.listing import status_of
 from lifecycle.reflink.scan import ATTEMPTS, gather
 from lifecycle.reflink.seals import Origin
 from lifecycle.reflink.steps import VolumeFiles
@@ -102,9 +101,9 @@ class ReflinkTelling:
         """Yield the ids of all volumes, or of one VM's, in order."""
         with Directory.open(self.root) as root:
             if vm is None:
-                return _and_then_raise(*walking.volumes_below(root))
-            with contextlib.suppress(FileNotFoundError), walking.open_vm(root, vm) as directory:
-                found = walking.volumes_in(directory, directory.entries())
+                return _and_then_raise(*walk.volumes_below(root))
+            with contextlib.suppress(FileNotFoundError), trees.open_vm(root, vm) as directory:
+                found = walk.volumes_in(directory, directory.entries())
                 return iter([f"{vm}/{name}" for name in found])
         return iter(())
 
@@ -114,8 +113,8 @@ class ReflinkTelling:
         with Directory.open(self.root) as root:
             found = [
                 one.vm
-                for one in walking.vms_below(root)
-                if one.problem is not None or walking.names_in(one.entries)
+                for one in trees.vms_below(root)
+                if one.problem is not None or walk.names_in(one.entries)
             ]
         return iter(sorted(found))
 
@@ -123,14 +122,14 @@ class ReflinkTelling:
         """Yield the names of the VMs in which a volume runs or is damaged, or a crash left something."""
         with storage(self.root, "look"), Directory.open(self.root) as root:
             for found in self._vms(root):
-                if walking.is_restless(found, self.config.on_crash):
+                if walk.is_restless(found, self.config.on_crash):
                     yield found.vm
 
     def _vms(
         self,
         root: Directory,
-        walk: Callable[[Directory], Iterator[walking.Found]] = walking.vms_below,
-    ) -> Iterator[walking.Found]:
+        walk: Callable[[Directory], Iterator[trees.Found]] = trees.vms_below,
+    ) -> Iterator[trees.Found]:
         """Yield what can be a VM, and tell who watches how many there were."""
         for number, found in enumerate(walk(root), 1):
             if self.on_look is not None:
@@ -142,11 +141,11 @@ class ReflinkTelling:
         with storage(vm or self.root, "look"), Directory.open(self.root) as root:
             if vm is None:
                 for found in self._vms(root):
-                    yield from walking.survey(found, self.config.on_crash)
+                    yield from walk.survey(found, self.config.on_crash)
                 return
-            with contextlib.suppress(FileNotFoundError), walking.open_vm(root, vm) as directory:
-                one = walking.Found(vm, directory, directory.entries())
-                yield from walking.survey(one, self.config.on_crash)
+            with contextlib.suppress(FileNotFoundError), trees.open_vm(root, vm) as directory:
+                one = trees.Found(vm, directory, directory.entries())
+                yield from walk.survey(one, self.config.on_crash)
 
     def path(self, volume_id: str) -> str:
         """Return the working image's path."""
@@ -256,7 +255,7 @@ class ReflinkTelling:
         """Yield what is wrong or strange."""
         from lifecycle.reflink.verify import findings  # noqa: PLC0415 - seldom needed
 
-        walk = functools.partial(self._vms, walk=walking.directories_below)
+        walk = functools.partial(self._vms, walk=trees.directories_below)
         return findings(self.root, vm, self.config.on_crash, walk)
 
     # ------------------------------------------------------------ opening
@@ -269,7 +268,7 @@ class ReflinkTelling:
             InAnotherPool: it lies in a pool within this one.
         """
         with Directory.open(self.root) as root:
-            return walking.open_vm(root, vm, create=create)
+            return trees.open_vm(root, vm, create=create)
 
     def existing(self, vm: str, asked_for: str, *, create: bool = False) -> Directory:
         """Open the directory of a VM that there must be, as `directory` does.
@@ -348,7 +347,7 @@ def _locked_for_a_moment(directory: Directory) -> Iterator[tuple[Directory, bool
         yield directory, lock.take_at_once()
 
 
-def _and_then_raise(found: list[str], failed: list[walking.Found]) -> Iterator[str]:
+def _and_then_raise(found: list[str], failed: list[trees.Found]) -> Iterator[str]:
     """Yield the ids, and when all are gone through, say what could not be listed."""
     yield from found
     for one in failed:

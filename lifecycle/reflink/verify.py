@@ -9,17 +9,18 @@ from datetime import datetime
 
 from lifecycle import config as settings
 from lifecycle import ids
-from lifecycle.backend import Finding, View
 from lifecycle.config import CrashPolicy
 from lifecycle.errors import storage
 from lifecycle.ids import FileName, Kind
 from lifecycle.linux.files import Directory
+from lifecycle.linux.status import is_directory, status_of
+from lifecycle.machine.trees import Found, directories_below, open_vm
+from lifecycle.model import Finding, View
 from lifecycle.reflink import seals
 from lifecycle.reflink.interpret import Judgement, is_copied, judge, leftover_files, two_files
-from lifecycle.reflink.listing import status_of
 from lifecycle.reflink.record import Record
 from lifecycle.reflink.scan import ATTEMPTS, Evidence, bears_seal, gather, gather_all, marks
-from lifecycle.reflink.walk import Found, directories_below, exists, is_directory, open_vm
+from lifecycle.reflink.walk import exists
 from lifecycle.states import State
 
 _OF_THE_POOL = {settings.POOL_FILE, ids.HOOKS}

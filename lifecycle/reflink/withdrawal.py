@@ -22,7 +22,6 @@ from lifecycle.config import UnknownUse
 from lifecycle.errors import ForeignFile, InUse
 from lifecycle.ids import Kind
 from lifecycle.linux import files, holders
-from lifecycle.subscribers.precaching import WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +97,7 @@ def count(found: Sequence[Holder], kind: str, unknown_use: UnknownUse) -> tuple[
     return tuple(
         one
         for one in found
-        if not (kind == Kind.CURRENT and one.name == WORKER)
+        if not (kind == Kind.CURRENT and one.name == holders.BACKGROUND)
         and (one.known or unknown_use is UnknownUse.REFUSE)
     )
 

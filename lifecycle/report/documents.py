@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import LifecycleError, StorageFailed
 from lifecycle.ids import format_time
 
 if TYPE_CHECKING:
-    from lifecycle.backend import Finding, Surveyed, View
-    from lifecycle.engine.pool import Pool
-    from lifecycle.engine.volume import Volume
+    from lifecycle.backend import Pool, Volume
     from lifecycle.errors import Holder
-    from lifecycle.model import Revision
+    from lifecycle.model import Finding, Revision, Surveyed, View
     from lifecycle.policies import Plan
 
 Document = dict[str, Any]
@@ -30,9 +28,7 @@ def of_volume(volume: Volume, *, revisions: bool = True) -> Document:
 
 def of_survey(pool: Pool, vm: str | None = None) -> Iterator[Document]:
     """Yield what `list` prints of each of the pool's volumes, or of one VM's: in one go, for there may be many."""
-    from lifecycle.engine.volume import Volume  # noqa: PLC0415 - only here
     from lifecycle.linux import holders  # noqa: PLC0415 - only here
-    from lifecycle.subscribers.precaching import WORKER  # noqa: PLC0415 - only here
 
     using = holders.everyone()
     for one in pool.backend.survey(vm):
@@ -40,9 +36,9 @@ def of_survey(pool: Pool, vm: str | None = None) -> Iterator[Document]:
             yield _of_directory(one)
             continue
         users: Sequence[Holder] | None = using.get(one.image, []) if one.image is not None else []
-        volume = Volume(pool, one.id)
+        volume = pool.volume(one.id)
         if not one.view.running:
-            users = [user for user in users or () if user.name != WORKER]
+            users = [user for user in users or () if user.name != holders.BACKGROUND]
         elif not users:  # as far as this user may see; the kernel knows more
             users = _in_use_by(volume)
         yield _of_view(volume, one.view, one.usage, users)
@@ -175,13 +171,15 @@ def _count(pool: Pool) -> int | None:
 _UNKNOWN = ("driver", "size", "usage", "reflinks", "volumes", "keep", "included_in")
 
 
-def of_known_pools() -> list[Document]:
+def of_known_pools(open_pool: Callable[[str], Pool]) -> list[Document]:
     """Return what `pools` prints: each known pool as `pool` does, with two keys more.
 
     `problem` says why a pool cannot be looked at; then all else but its name and path is null. `counted` is whether
     its size and usage belong in a total that counts no space twice.
+
+    Args:
+        open_pool: opens the pool of a directory, which mounts an embedded one.
     """
-    from lifecycle.engine.pool import Pool  # noqa: PLC0415 - not needed by --help
     from lifecycle.machine import known_pools  # noqa: PLC0415 - not needed by a start
     from lifecycle.machine.nesting import Ground, Storage, counted  # noqa: PLC0415 - not needed by a start
 
@@ -191,7 +189,7 @@ def of_known_pools() -> list[Document]:
     for one in known:
         document = {"name": one.name, "path": one.path} | dict.fromkeys(_UNKNOWN)
         try:
-            pool = Pool.open(one.path)  # which mounts an embedded one
+            pool = open_pool(one.path)
             document |= _of_pool(pool, one.name, None) | {"problem": None}
             pools.append(pool)
         except (LifecycleError, OSError) as error:

@@ -17,18 +17,16 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import events, ids
 from lifecycle.config import VolumeConfig
-from lifecycle.engine import locks
 from lifecycle.errors import HookFailed, LifecycleError, printable
 from lifecycle.machine.known_pools import config_directory
 
 if TYPE_CHECKING:
-    from lifecycle.engine.pool import Pool
-    from lifecycle.engine.volume import Volume
+    from lifecycle.backend import Pool, Volume
     from lifecycle.model import Change
 
 log = logging.getLogger("lifecycle.hooks")
@@ -41,8 +39,14 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 class OwnHooks:
     """Runs the hooks of a pool. They are looked for at each event, so one that is put there is run from the next on."""
 
-    def __init__(self, pool: Pool) -> None:
-        """Subscribe to the signals of this pool, but the imperative ones."""
+    def __init__(self, pool: Pool, surroundings: Callable[[], Mapping[str, str]]) -> None:
+        """Subscribe to the signals of this pool, but the imperative ones.
+
+        Args:
+            pool: the pool.
+            surroundings: returns further environment variables for a hook that is run now.
+        """
+        self._surroundings = surroundings
         self._warned: set[str] = set()
         self._without: dict[str, Change] = {}  # by volume, what nothing was there for
         for tenses in events.EVENTS.values():
@@ -92,7 +96,7 @@ class OwnHooks:
         from lifecycle.subscribers import hook_process  # noqa: PLC0415 - seldom needed
 
         given = json.dumps(document(when, volume, change, error)).encode()
-        env = _environment(when, pool, volume, change)
+        env = _environment(when, pool, volume, change) | self._surroundings()
         for path in found:
             ended = hook_process.run(path, given + b"\n", env, pool.config.hook_timeout)
             vetoes = when == "pre" and ended.problem is not None
@@ -213,5 +217,4 @@ def _environment(when: str, pool: Pool, volume: Volume, change: Change) -> dict[
         "LIFECYCLE_HOOK": when if when == "failed" else f"{when}-{change.event}",
         "LIFECYCLE_POOL": pool.path,
         "LIFECYCLE_VOLUME": volume.id,
-        locks.CHANGING: locks.for_hooks(),
     }

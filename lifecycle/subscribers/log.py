@@ -13,8 +13,7 @@ from lifecycle import events
 from lifecycle.errors import LifecycleError, printable
 
 if TYPE_CHECKING:
-    from lifecycle.engine.pool import Pool
-    from lifecycle.engine.volume import Volume
+    from lifecycle.backend import Pool, Volume
     from lifecycle.model import Change
 
 log = logging.getLogger("lifecycle.transitions")

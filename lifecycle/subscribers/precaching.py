@@ -19,18 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from lifecycle import events
 from lifecycle.errors import LifecycleError, printable
 from lifecycle.linux.fork_safety import ThreadState
+from lifecycle.linux.holders import BACKGROUND
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
-    from lifecycle.engine.pool import Pool
-    from lifecycle.engine.volume import Volume
+    from lifecycle.backend import Pool, Volume
     from lifecycle.model import Change
 
 log = logging.getLogger("lifecycle.precaching")
-
-WORKER = "lifecycle-ahead"
-"""What such a process is called; one that reads a current image is in no one's way."""
 
 
 class Precaching:
@@ -157,7 +154,7 @@ class _Beginner:
         from queue import SimpleQueue  # noqa: PLC0415 - not needed by a start
 
         asked: SimpleQueue[_Asked | None] = SimpleQueue()
-        thread = threading.Thread(target=_serve, args=(asked,), name=WORKER, daemon=True)
+        thread = threading.Thread(target=_serve, args=(asked,), name=BACKGROUND, daemon=True)
         try:
             with _all_signals_blocked():
                 thread.start()

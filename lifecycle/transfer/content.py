@@ -10,30 +10,39 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias
 
 from lifecycle import ids
 from lifecycle.config import POOL_FILE
-from lifecycle.engine.volume import Volume
-from lifecycle.errors import InvalidSize, LifecycleError, NotContent, NotTheSame, storage
+from lifecycle.errors import InvalidSize, NotContent, NotTheSame, storage
 from lifecycle.linux import copying, files
 from lifecycle.linux.copying import Progress
 from lifecycle.linux.failed_flush import Image
 from lifecycle.linux.files import Directory
-from lifecycle.sizes import round_up
 from lifecycle.states import Event
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from lifecycle.engine.pool import Pool
+    from lifecycle.backend import Pool, Volume
 
 log = logging.getLogger("lifecycle.contents")
 
 _READABLE = (stat.S_ISREG, stat.S_ISBLK, stat.S_ISFIFO)
+
+
+class HasContent(Protocol):
+    """What can be exported: a volume, of any pool."""
+
+    def export(self, revision: int | None = None) -> Content:
+        """Open the current image, or a revision, for reading."""
+
+
+Origin: TypeAlias = "Content | HasContent | str | os.PathLike[str]"
+"""Where content comes from: open already, a volume, or the path of a file, a block device or a pipe."""
 
 
 class Content:
@@ -65,32 +74,21 @@ class Content:
         self.before_start = before_start
 
     @classmethod
-    def of(
-        cls, origin: Content | Volume | str | os.PathLike[str], revision: int | None = None
-    ) -> Content:
+    def of(cls, origin: Origin) -> Content:
         """Open what is in a file, a block device, a pipe's path, or a volume.
 
         Args:
             origin: where it is; a `Content` is returned as it is.
-            revision: of a volume: the revision instead of the current image.
 
         Raises:
             NotContent: the path is a directory, a terminal…
             OSError: it cannot be opened.
-            NoSuchVolume, NoSuchRevision: there is none.
+            NoSuchVolume: there is none.
         """
         if isinstance(origin, Content):
             return origin
-        if isinstance(origin, Volume):
-            origin.require(origin.look())
-            fd = origin.pool.backend.open_image(origin.id, revision)
-            # asked only now: what was opened before cannot hold what a run writes that is not over yet
-            try:
-                before_start = revision is None and origin.look().running
-            except BaseException:
-                os.close(fd)
-                raise
-            return cls(fd, origin.id, "clone", raw=True, before_start=before_start)
+        if not isinstance(origin, str | os.PathLike):
+            return origin.export()
         path = os.fspath(origin)
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         if not any(accepts(os.fstat(fd).st_mode) for accepts in _READABLE):
@@ -100,7 +98,7 @@ class Content:
 
     @classmethod
     @contextmanager
-    def using(cls, origin: Content | Volume | str | os.PathLike[str]) -> Iterator[Content]:
+    def using(cls, origin: Origin) -> Iterator[Content]:
         """Open content as `of` does, and close it afterwards unless it was handed in open."""
         content = cls.of(origin)
         try:
@@ -288,37 +286,3 @@ def is_image(fd: int) -> bool:
             return False
         directory = above
     return True
-
-
-def clone(
-    origin: Content | Volume | str | os.PathLike[str],
-    volume: Volume,
-    settings: Mapping[str, Any],
-    how: Mapping[str, Any],
-) -> Volume:
-    """Make a volume that is not there yet, with this content: `Pool.clone`.
-
-    Args:
-        origin: the content.
-        volume: the volume.
-        settings: what it is created with.
-        how: how the content is read and checked, as `prepared` takes it.
-    """
-    with ExitStack() as opened:
-        content = opened.enter_context(Content.using(origin))
-        if content.size != 0:
-            volume.require_allowed(Event.CREATE)  # before what may take long
-        content = opened.enter_context(prepared(content, volume, **how))
-        with storage(volume.id, "lock"):
-            # not given up before the end: what is taken back is still what was made here
-            opened.enter_context(volume.pool.locked(volume.vm, create=True))
-        volume.pool.create_volume(volume.id, round_up(content.size or 0), **settings)
-        try:
-            volume.import_from(content, verify=how["verify"])
-        except BaseException:
-            try:
-                volume.remove()
-            except LifecycleError:
-                log.exception("%s: it stays, empty: it could not be removed again", volume.id)
-            raise
-    return volume

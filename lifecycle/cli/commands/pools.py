@@ -117,7 +117,9 @@ def pools_command(session: Session) -> None:
 
     In the total no space counts twice: not that of pools on one file system, nor that of a pool inside another.
     """
-    found = documents.of_known_pools()
+    from lifecycle.engine.pool import Pool  # noqa: PLC0415 - keeps --help quick
+
+    found = documents.of_known_pools(Pool.open)
     if session.as_json:
         session.say(found)
         return

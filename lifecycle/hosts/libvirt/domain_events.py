@@ -1,8 +1,8 @@
-"""What each step of a libvirt VM's life means for its volumes. libvirt_hook.py calls this for VMs that have some.
+"""What each step of a libvirt VM's life means for its volumes. hook.py calls this for VMs that have some.
 
 How this works. A hook is a process that knows nothing of the one before, so what has to be known later is noted on the
-working images, as tags: who started it (together.STARTED_BY), that it is being restored (RESTORING), how its VM ended
-(ending.ENDING). Only what this VM has started is ended with it: libvirt calls `release` for one that could not start
+working images, as tags: who started it (batch.STARTED_BY), that it is being restored (RESTORING), how its VM ended
+(endings.ENDING). Only what this VM has started is ended with it: libvirt calls `release` for one that could not start
 too, even if that was because another VM has the disk.
 
 | step | what is done |
@@ -24,11 +24,11 @@ from collections.abc import Callable, Iterable
 
 from lifecycle.engine import batch, endings
 from lifecycle.engine.endings import ENDING, Ending
+from lifecycle.engine.lookup import volume_at
 from lifecycle.engine.pool import Pool
 from lifecycle.engine.volume import Volume
 from lifecycle.errors import LifecycleError, Refused, printable, shown
-from lifecycle.hosts.libvirt.hook import Domain, Unreadable, elements, spellings
-from lifecycle.machine import known_pools
+from lifecycle.hosts.libvirt.xml import Domain, Unreadable, elements, spellings
 from lifecycle.states import Event
 
 log = logging.getLogger("lifecycle.hosts.libvirt")
@@ -85,7 +85,7 @@ def volumes_of(disks: Iterable[str]) -> list[Volume]:
     found = []
     for disk in disks:
         for path in spellings(disk):
-            volume = known_pools.volume_at(path)
+            volume = volume_at(path)
             if volume is not None:
                 pool = pools.setdefault(volume.pool.identity, volume.pool)
                 found.append(Volume(pool, volume.id))

@@ -1,4 +1,4 @@
-"""Retention terms of other packages: imported where a line names one, tried, and looked at when they answer.
+"""What a term of a retention policy is; and those of other packages, which are tried, and checked when they answer.
 
 An entry point in the group `ENTRY_POINTS` is a function `term(argument, zone) -> keeps`, called with what stands beside
 its name in the line; `keeps(candidates, now)` returns a reason for the number of each revision that it keeps.
@@ -6,17 +6,55 @@ its name in the line; `keeps(candidates, now)` returns a reason for the number o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING
+from typing import NamedTuple, Protocol
 
 from lifecycle import plugins
 from lifecycle.errors import InvalidPolicy, PluginFailed, shown
 
-if TYPE_CHECKING:
-    from lifecycle.policies import Keeps, Revision
-
 ENTRY_POINTS = "lifecycle.policies"
+
+
+class Revision(Protocol):
+    """What a policy sees of a revision. `lifecycle.Revision` is one."""
+
+    @property
+    def number(self) -> int:
+        """Its number; the order of revisions is that of their numbers."""
+
+    @property
+    def at(self) -> datetime:
+        """When it was made (UTC)."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether someone pinned it."""
+
+    @property
+    def current(self) -> bool:
+        """Whether it is the current image too, after a revert to it."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether the backend needs it, for other images are built upon it."""
+
+
+Keeps = Callable[[Sequence[Revision], datetime], Mapping[int, str]]
+"""A term: from the candidates (newest first) and the moment to a reason for each number it keeps."""
+
+
+class _MadeUp(NamedTuple):
+    """A revision on which a term is tried out; it has what `lifecycle.Revision` has."""
+
+    number: int
+    at: datetime
+    cause: str | None = "commit"
+    size: int | None = 0
+    pinned: bool = False
+    label: str | None = None
+    current: bool = False
+    needed: bool = False
 
 
 class PluginTerm:
@@ -65,12 +103,10 @@ class PluginTerm:
         Raises:
             InvalidPolicy, PluginFailed: as when it is called.
         """
-        from lifecycle.model import Revision as MadeUp  # noqa: PLC0415 - only here
-
         now = datetime(2000, 1, 10, tzinfo=UTC)
         for numbers in ((3, 2, 1), ()):
             days_ago = [(number, timedelta(days=4 - number)) for number in numbers]
-            self([MadeUp(number, now - age, size=0) for number, age in days_ago], now)
+            self([_MadeUp(number, now - age) for number, age in days_ago], now)
 
     def _load(self) -> tuple[str, Keeps]:
         """Import the term; return how the plugin is named, and the term.
