@@ -17,8 +17,8 @@ from lifecycle import Pool, Volume
 from lifecycle.backend_reflink import ReflinkBackend
 from lifecycle.config import PoolConfig
 from lifecycle.linux import files
+from lifecycle.linux.holders import BACKGROUND
 from lifecycle.reflink import precached
-from lifecycle.subscribers.precaching import WORKER
 
 SCRIPT = str(Path(sys.executable).with_name("lifecycle"))
 CLONED = "clones"
@@ -137,7 +137,7 @@ def _is_at_work() -> bool:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             about = stat.read_text(errors="replace")
-            if f"({WORKER})" in about and ") Z " not in about:
+            if f"({BACKGROUND})" in about and ") Z " not in about:
                 return True
     return False
 

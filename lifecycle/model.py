@@ -141,7 +141,7 @@ class View(NamedTuple):
     numbers: Sequence[int] = ()
     size: int | None = None
     begun: int | None = None
-    run: tuple[int, int] | None = None
+    run: object = None
     moved: bool = False
     differs: bool = False
     damage: str | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lifecycle.engine import plan, retention
 from lifecycle.engine.transaction import Transition
@@ -22,6 +22,7 @@ from lifecycle.subscribers import precaching
 
 if TYPE_CHECKING:
     from lifecycle.backend import Pool
+    from lifecycle.backend import Volume as AnyVolume
     from lifecycle.engine.volume import Volume
 
 log = logging.getLogger("lifecycle.together")
@@ -132,7 +133,7 @@ def _do(transitions: Sequence[Transition]) -> None:
 
 def outcome_of(transitions: Sequence[Transition]) -> Outcome:
     """Return what transitions that have run did."""
-    return [(one.volume, one.change) for one in transitions if one.change is not None]
+    return [(cast("Volume", one.volume), one.change) for one in transitions if one.change]
 
 
 @contextmanager
@@ -144,7 +145,7 @@ def changing(volumes: Sequence[Volume]) -> Iterator[None]:
         yield
 
 
-def claim(volume: Volume, by: str) -> None:
+def claim(volume: AnyVolume, by: str) -> None:
     """Note on a running volume who started it.
 
     Raises:
@@ -153,7 +154,7 @@ def claim(volume: Volume, by: str) -> None:
     volume.tag(STARTED_BY, f"{_boot()} {by}")
 
 
-def _require_claimed(volume: Volume, by: str) -> None:
+def _require_claimed(volume: AnyVolume, by: str) -> None:
     if started_by(volume) != by:
         raise Unsupported(
             f"{volume.pool.path}: this file system has no extended attributes, by which the hook"
@@ -161,7 +162,7 @@ def _require_claimed(volume: Volume, by: str) -> None:
         )
 
 
-def let_go(volume: Volume) -> None:
+def let_go(volume: AnyVolume) -> None:
     """Note on a running volume that whoever started it is gone: it is left over, for anyone to start.
 
     Raises:
@@ -171,13 +172,13 @@ def let_go(volume: Volume) -> None:
     volume.tag(STARTED_BY, f"- {who}")
 
 
-def started_by(volume: Volume) -> str | None:
+def started_by(volume: AnyVolume) -> str | None:
     """Return who started the volume, if they said so since the host's boot; None else."""
     boot, _, who = (volume.tagged(STARTED_BY) or "").partition(" ")
     return who if boot == _boot() else None
 
 
-def require_not_started_by_another(volume: Volume, by: str) -> None:
+def require_not_started_by_another(volume: AnyVolume, by: str) -> None:
     """Check that no one else has started the volume since the host's boot, and not stopped it.
 
     Raises:

@@ -32,6 +32,7 @@ from lifecycle.subscribers.precaching import Precaching
 
 if TYPE_CHECKING:
     from lifecycle.backend import Backend
+    from lifecycle.backend import Volume as AnyVolume
     from lifecycle.engine.batch import Outcome
     from lifecycle.engine.recovery import Recovered
     from lifecycle.linux.copying import Progress
@@ -381,7 +382,7 @@ class Pool(Fixed):
 
     @contextmanager
     def changing(
-        self, *volumes: Volume, create: bool = False, what: str | None = None
+        self, *volumes: AnyVolume, create: bool = False, what: str | None = None
     ) -> Iterator[None]:
         """Lock the volumes' VMs while they go through transitions.
 
@@ -430,7 +431,7 @@ class Pool(Fixed):
         with storage(volume_id, "recovery"):
             return self.backend.settle(volume_id)
 
-    def _refuse_reentry(self, volume: Volume) -> None:
+    def _refuse_reentry(self, volume: AnyVolume) -> None:
         if (self.identity, volume.id) in locks.this_thread.changing:
             raise Refused(
                 volume.id,

@@ -13,7 +13,7 @@ from lifecycle.model import Fixed
 from lifecycle.states import Event
 
 if TYPE_CHECKING:
-    from lifecycle.backend import Pool
+    from lifecycle.engine.pool import Pool
 
 
 class VM(Fixed):

@@ -19,8 +19,8 @@ from lifecycle.states import RUNNING, Event, State
 if TYPE_CHECKING:
     from typing import Self
 
-    from lifecycle.backend import Pool
     from lifecycle.config import Kind, VolumeConfig
+    from lifecycle.engine.pool import Pool
     from lifecycle.errors import Holder
     from lifecycle.policies import Plan
     from lifecycle.transfer.content import Content, Origin
@@ -45,7 +45,7 @@ class Volume(Fixed):
         self.pool = pool
         self.id = volume_id
         self.vm, self.name = ids.split_id(volume_id)
-        self.noticed: tuple[int, int] | None = None
+        self.noticed: object = None
 
     def __repr__(self) -> str:
         return f"<Volume {self.id!r} in {self.pool.path!r}>"

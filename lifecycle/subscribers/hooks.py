@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import events, ids
@@ -39,7 +39,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 class OwnHooks:
     """Runs the hooks of a pool. They are looked for at each event, so one that is put there is run from the next on."""
 
-    def __init__(self, pool: Pool, surroundings: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, pool: Pool, surroundings: Callable[[], dict[str, str]]) -> None:
         """Subscribe to the signals of this pool, but the imperative ones.
 
         Args:

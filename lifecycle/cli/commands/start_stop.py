@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lifecycle.backend import Volume as AnyVolume
     from lifecycle.cli.session import Session
     from lifecycle.engine.batch import Outcome
     from lifecycle.engine.pool import Pool
@@ -99,12 +100,12 @@ def tell_line(text: str) -> None:
     print_line(f"lifecycle: {text}", on_stderr=True)
 
 
-def line(volume: Volume, change: Change) -> str:
+def line(volume: AnyVolume, change: Change) -> str:
     """Say in a line what happened to a volume."""
     return f"{volume.id}: {_WORDS[Event(change.event)](volume, change)}"
 
 
-def _reverted(_volume: Volume, change: Change) -> str:
+def _reverted(_volume: AnyVolume, change: Change) -> str:
     if change.revision is None:
         return "reverted: what was written is thrown away"
     return f"reverted to {change.revision}{' (empty)' if change.revision == 0 else ''}"

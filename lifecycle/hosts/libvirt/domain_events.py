@@ -21,15 +21,18 @@ import logging
 import sys
 import syslog
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from lifecycle.engine import batch, endings
 from lifecycle.engine.endings import ENDING, Ending
 from lifecycle.engine.lookup import volume_at
-from lifecycle.engine.pool import Pool
 from lifecycle.engine.volume import Volume
 from lifecycle.errors import LifecycleError, Refused, printable, shown
 from lifecycle.hosts.libvirt.xml import Domain, Unreadable, elements, spellings
 from lifecycle.states import Event
+
+if TYPE_CHECKING:
+    from lifecycle.engine.pool import Pool
 
 log = logging.getLogger("lifecycle.hosts.libvirt")
 
