@@ -488,7 +488,7 @@ def test_it_needs_nothing_that_the_package_does_not() -> None:
     script = """
 import sys
 sys.modules |= dict.fromkeys(["pygraphviz", "graphviz", "pydot", "matplotlib", "numpy"])
-from lifecycle.diagrams import svg
+from lifecycle.report.diagrams import svg
 print(svg().startswith("<svg"))
 """
     done = subprocess.run(

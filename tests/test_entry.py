@@ -293,7 +293,7 @@ NOT_NEEDED = {
 """What neither a start nor a stop needs; most of it takes longer to load than all of ours."""
 SHOWS_WHAT_IT_LOADED = """
 import sys
-from lifecycle.entry import main
+from lifecycle.cli.entry import main
 try:
     main()
 except SystemExit as ended:
@@ -342,14 +342,14 @@ def test_a_start_and_a_stop_load_only_what_they_need(pools: list[Pool]) -> None:
 def test_a_short_lived_process_leaves_nothing_undone(work: str, status: int, said: str) -> None:
     script = f"""
 import atexit, sys, threading
-from lifecycle import short_lived
+from lifecycle.linux import fast_exit
 def beside():
     print("beside", end=" ")
 def work():
     print("begun", end=" ")
     atexit.register(lambda: sys.stdout.closed or print("ended"))
     {work}
-short_lived.run(work)
+fast_exit.run(work)
 """
     done = subprocess.run(
         [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=False

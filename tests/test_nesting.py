@@ -14,7 +14,7 @@ from disks import MIB
 from mounts import CannotMount, FileSystem, run
 
 from lifecycle import Pool, config
-from lifecycle.hosts.libvirt import hook
+from lifecycle.hosts.libvirt import xml
 from lifecycle.linux import embedded_xfs
 from lifecycle.machine import known_pools, nesting
 from lifecycle.machine.known_pools import KnownPool
@@ -407,4 +407,4 @@ def test_the_kernel_s_own_texts_can_be_read() -> None:
 
 def test_all_agree_on_what_makes_a_directory_a_pools() -> None:
     """The light gate of libvirt's hook and the embedded pools say it for themselves: they import next to nothing."""
-    assert (config.POOL_FILE, embedded_xfs.IMAGE) == config.POOL_SIGNS == hook.SIGNS
+    assert (config.POOL_FILE, embedded_xfs.IMAGE) == config.POOL_SIGNS == xml.SIGNS

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lifecycle import InvalidPolicy, policies
+from lifecycle import InvalidPolicy, policies, terms
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def test_an_unknown_term_is_answered_with_those_there_are_and_where_others_come_
         *policies.PERIODS,
         "within",
         "all",
-        policies.ENTRY_POINTS,
+        terms.ENTRY_POINTS,
     ):
         assert word in caught.value.reason
 

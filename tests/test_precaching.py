@@ -18,7 +18,7 @@ from disks import SIZE, cycle, disk, draw, seen, seen_by_vm
 from holding import by_another_process
 
 from lifecycle import InUse, InvalidConfig, Pool, State, Volume, events
-from lifecycle.linux import files, reflinks
+from lifecycle.linux import files, holders, reflinks
 from lifecycle.reflink import precacher
 from lifecycle.subscribers import precaching
 
@@ -307,7 +307,8 @@ def test_what_asks_for_it_is_done_though_the_process_cannot_be_started(
 
 IN_A_PROCESS = """
 import os, sys
-from lifecycle import Pool, precaching
+from lifecycle import Pool
+from lifecycle.subscribers import precaching
 
 pool = Pool.open(sys.argv[1])
 precaching.begin = lambda path, *ids, environment: os.write(1, f"{path} {' '.join(ids)}\\n".encode())
@@ -475,7 +476,7 @@ def test_a_second_one_leaves_it_to_the_first(volume: Volume) -> None:
 
 def test_it_holds_no_one_up(volume: Volume) -> None:
     """Its process has the current image open, which else would be in use."""
-    with by_another_process(f"{volume.pool.path}/ci/root.img", name=precaching.WORKER):
+    with by_another_process(f"{volume.pool.path}/ci/root.img", name=holders.BACKGROUND):
         assert volume.in_use_by == ()
         volume.remove()
 
@@ -501,7 +502,7 @@ def test_a_vm_that_starts_as_soon_as_it_is_made_can_be_stopped(volume: Volume) -
 
 def test_under_that_name_no_one_gets_at_a_working_image(volume: Volume) -> None:
     volume.start()
-    with by_another_process(volume.path, name=precaching.WORKER), pytest.raises(InUse):
+    with by_another_process(volume.path, name=holders.BACKGROUND), pytest.raises(InUse):
         volume.stop()
 
 

@@ -24,9 +24,9 @@ HIDE_CURSOR = "\x1b[?25l"
 BAR = "read standard input"
 AT_ONCE = """
 import sys
-from lifecycle import cli, terminal
+from lifecycle.cli import app, terminal
 terminal.BAR_AFTER_SECONDS = 0.0
-cli.main(sys.argv[1:])
+app.main(sys.argv[1:])
 """
 """The command line, but that it shows its bars at once."""
 

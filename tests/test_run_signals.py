@@ -58,7 +58,8 @@ AT_EACH_CHANGE = """
 import os, signal, sys
 from unittest import mock
 from stopping import acting_before_each_change
-from lifecycle import Pool, precaching
+from lifecycle import Pool
+from lifecycle.subscribers import precaching
 from lifecycle.hosts import wrapped
 
 precaching.begin = lambda *_words, environment: None  # the thread is begun that has images made, and has none made
