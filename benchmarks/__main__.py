@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mounts import CannotMount
 from rich.console import Console
 from rich.table import Table as Drawn
 from rich.text import Text
@@ -22,6 +21,7 @@ from benchmarks.places import Places
 from benchmarks.runner import Collected
 from benchmarks.scale import FULL, QUICK, Scale
 from benchmarks.tables import Table, tables
+from support.mounts import CannotMount
 
 _WIDTH = 150
 """Columns of a terminal, at least: a table is easier read cut off than folded."""

@@ -39,7 +39,7 @@ def main() -> None:
 def an_xfs(below: Path) -> Iterator[Path]:
     """Mount an XFS in a mount namespace of this process's own."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from mounts import Mounts, run  # noqa: PLC0415 - only without DIR
+    from support.mounts import Mounts, run  # noqa: PLC0415 - only without DIR
 
     (below / "mounts").mkdir()
     yield Mounts(below / "mounts").get("xfs").path

@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mounts import run
-
 from benchmarks.tables import Table
+from support.mounts import run
 
 PAGE = "performance.md"
 _START, _END = "<!-- measured -->", "<!-- end -->"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mounts import Mounts, run
+from support.mounts import Mounts, run
 
 KINDS = ("xfs", "btrfs")
 MEMORY, DISK = "memory", "disk"

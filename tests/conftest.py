@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from listening import Listener
-from mounts import KINDS, CannotMount, FileSystem, Mounts, giving_back
 
 from lifecycle import Pool
 from lifecycle.subscribers import precaching
+from support.listeners import Listener
+from support.mounts import KINDS, CannotMount, FileSystem, Mounts, giving_back
 
 NewPool = Callable[..., Pool]
 

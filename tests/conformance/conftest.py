@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import create_pool
-from mounts import FileSystem, read_only
 
 from conformance.promises import PROMISES
+from conftest import create_pool
 from lifecycle import Pool
+from support.mounts import FileSystem, read_only
 
 Fill = Callable[[Mapping[str, bytes]], Pool]
 

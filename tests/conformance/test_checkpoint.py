@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 
 import pytest
-from disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 from freezegun import freeze_time
 
 from lifecycle import Pool, Refused, State, Volume
 from lifecycle.errors import Unsupported
+from support.disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 
 
 @pytest.fixture

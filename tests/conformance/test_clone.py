@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from disks import MIB, SIZE, cycle, disk, draw, numbers, seen
-from holding import by_loop_device
 
 from lifecycle import InvalidSize, Kind, NoSuchVolume, Pool, Refused, State, Vetoed, Volume, events
 from lifecycle.transfer.content import Content
+from support.disks import MIB, SIZE, cycle, disk, draw, numbers, seen
+from support.holding_open import by_loop_device
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 import os
 
 import pytest
-from disks import disk, seen, seen_by_vm
-from holding import Hold, by_another_process, by_loop_device, by_this_process
-from listening import Listener, three
 
 from conformance.conftest import Fill
 from lifecycle import Pool, Refused, State, Vetoed, Volume, events
 from lifecycle.engine import batch, endings
 from lifecycle.engine.endings import Ending
+from support.disks import disk, seen, seen_by_vm
+from support.holding_open import Hold, by_another_process, by_loop_device, by_this_process
+from support.listeners import Listener, three
 
 
 @pytest.fixture

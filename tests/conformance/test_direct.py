@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from unittest import mock
 
 import pytest
-from disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
-from holding import by_another_process
 
 from lifecycle import InUse, InvalidConfig, Pool, Refused, State, Volume
 from lifecycle.linux import holders
+from support.disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
+from support.holding_open import by_another_process
 
 
 @pytest.fixture

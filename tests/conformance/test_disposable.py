@@ -1,9 +1,9 @@
 """Disposables: each start begins from the source's current image, each stop throws away."""
 
 import pytest
-from disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 
 from lifecycle import Event, InvalidSize, Kind, Pool, Refused, State, Volume
+from support.disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 
 
 @pytest.fixture

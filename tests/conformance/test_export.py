@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from disks import SIZE, cycle, disk, draw, read, seen
 
 from lifecycle import NoSuchRevision, Pool, Volume
+from support.disks import SIZE, cycle, disk, draw, read, seen
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """Finding volumes in a pool, and telling them apart."""
 
 import pytest
-from disks import SIZE, disk
 
 from conformance.conftest import Fill
 from lifecycle import InvalidName, NoSuchVolume, Pool, Volume
 from lifecycle.states import AT_REST
+from support.disks import SIZE, disk
 
 IDS = ["appvms/work/private", "ci/root", "ci-42/private", "ci-42/root"]
 """In the order of their VMs, then of their names."""

@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from disks import MIB, SIZE, cycle, disk, numbers, seen
-from holding import by_loop_device
-from mounts import FileSystem
 
 from lifecycle import InvalidSize, NoSuchVolume, Pool, State, Volume
 from lifecycle.errors import NotContent
 from lifecycle.transfer.content import Content
+from support.disks import MIB, SIZE, cycle, disk, numbers, seen
+from support.holding_open import by_loop_device
+from support.mounts import FileSystem
 
 
 @pytest.fixture

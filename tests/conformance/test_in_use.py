@@ -6,12 +6,12 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from disks import SIZE, cycle, disk, draw, seen
-from holding import Hold, by_another_process, by_loop_device, by_this_process
 
 from lifecycle import InUse, Pool, State, Volume
 from lifecycle.errors import Holder
 from lifecycle.linux import holders
+from support.disks import SIZE, cycle, disk, draw, seen
+from support.holding_open import Hold, by_another_process, by_loop_device, by_this_process
 
 Act = Callable[[Volume], object]
 

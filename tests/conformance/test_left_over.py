@@ -1,11 +1,11 @@
 """Working images that a crash left over, and the crash policies."""
 
 import pytest
-from conftest import NewPool
-from disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
-from holding import by_another_process
 
+from conftest import NewPool
 from lifecycle import CrashPolicy, InvalidConfig, Pool, Refused, State, Volume
+from support.disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
+from support.holding_open import by_another_process
 
 
 def crashed(pool: Pool, *, on_crash: str | None = None, written: bool = True) -> Volume:

@@ -1,7 +1,9 @@
 """A number is never used twice."""
 
 import pytest
-from confusing import (
+
+from lifecycle import Pool, StorageFailed, Volume
+from support.between_commits import (
     discard,
     forget_all,
     prune_to_nothing,
@@ -10,10 +12,8 @@ from confusing import (
     revert_and_forget_what_was_current,
     revert_to_empty,
 )
-from disks import SIZE, cycle, disk, draw, numbers
-from failing import backend_fails
-
-from lifecycle import Pool, StorageFailed, Volume
+from support.disks import SIZE, cycle, disk, draw, numbers
+from support.failing_backend import backend_fails
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 
 import pytest
-from disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 from freezegun import freeze_time
 
 from lifecycle import Event, InvalidSize, Kind, Pool, Refused, State, Volume
+from support.disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 
 MONDAY = datetime(2026, 1, 5, 12, 0, 0, tzinfo=UTC)
 TUESDAY = datetime(2026, 1, 6, 12, 0, 0, tzinfo=UTC)

@@ -4,9 +4,9 @@ import os
 import stat
 
 import pytest
-from disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 
 from lifecycle import Event, Pool, Refused, State, Volume
+from support.disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import os
 import subprocess
 
 import pytest
-from disks import MIB, SIZE, cycle, disk, draw, numbers, seen
-from holding import by_loop_device
 
 from lifecycle import Pool, Refused, State, Volume
+from support.disks import MIB, SIZE, cycle, disk, draw, numbers, seen
+from support.holding_open import by_loop_device
 
 
 @pytest.fixture

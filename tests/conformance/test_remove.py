@@ -1,9 +1,9 @@
 """Removing a volume with all its revisions."""
 
 import pytest
-from disks import SIZE, cycle, disk, draw, numbers, seen
 
 from lifecycle import Event, NoSuchVolume, Pool, Refused, State, Volume
+from support.disks import SIZE, cycle, disk, draw, numbers, seen
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable
 
 import pytest
-from disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
-from holding import by_loop_device, device_size
-from listening import Listener
 
 from lifecycle import InvalidSize, Pool, Refused, State, Volume
 from lifecycle.report import documents
+from support.disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
+from support.holding_open import by_loop_device, device_size
+from support.listeners import Listener
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """Reverts: to any revision, down to the empty disk, and back: nothing is consumed by one."""
 
 import pytest
-from disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
-from holding import by_this_process
-from listening import Listener
 
 from lifecycle import Change, InUse, NoSuchRevision, Pool, Refused, State, Vetoed, Volume, events
+from support.disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
+from support.holding_open import by_this_process
+from support.listeners import Listener
 
 
 @pytest.fixture

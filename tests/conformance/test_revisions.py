@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from disks import SIZE, cycle, disk, draw, numbers, seen
 from freezegun import freeze_time
 
 from lifecycle import InvalidConfig, InvalidPolicy, NoSuchRevision, Pool, Refused, Vetoed, Volume
 from lifecycle import events as signals
+from support.disks import SIZE, cycle, disk, draw, numbers, seen
 
 MONDAY = datetime(2026, 1, 5, 12, 0, 0, tzinfo=UTC)
 

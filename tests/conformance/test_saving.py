@@ -5,13 +5,13 @@ import stat
 from pathlib import Path
 
 import pytest
-from disks import MIB, SIZE, disk, seen
-from holding import by_loop_device
-from mounts import FileSystem
 
 from conformance.conftest import Fill
 from lifecycle import NoSuchRevision, NoSuchVolume, Pool, Volume
 from lifecycle.errors import NotContent
+from support.disks import MIB, SIZE, disk, seen
+from support.holding_open import by_loop_device
+from support.mounts import FileSystem
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from disks import SIZE, cycle, disk, seen_by_vm
 
 from lifecycle import InvalidConfig, InvalidName, NoSuchVolume, Pool, Refused, State, Volume
+from support.disks import SIZE, cycle, disk, seen_by_vm
 
 
 @pytest.fixture

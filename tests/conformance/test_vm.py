@@ -5,9 +5,6 @@ from contextlib import ExitStack
 from unittest import mock
 
 import pytest
-from disks import SIZE, cycle, disk, draw, seen, seen_by_vm
-from failing import backend_fails, no_space
-from holding import by_another_process
 
 from lifecycle import (
     VM,
@@ -23,6 +20,9 @@ from lifecycle import (
     events,
 )
 from lifecycle.engine import batch
+from support.disks import SIZE, cycle, disk, draw, seen, seen_by_vm
+from support.failing_backend import backend_fails, no_space
+from support.holding_open import by_another_process
 
 Subscribed = Iterator[None]
 

@@ -1,9 +1,9 @@
 """Volatile volumes: each start begins from an empty image, each stop throws away."""
 
 import pytest
-from disks import MIB, SIZE, disk, draw, numbers, seen, seen_by_vm
 
 from lifecycle import Event, Kind, Pool, Refused, State, Volume
+from support.disks import MIB, SIZE, disk, draw, numbers, seen, seen_by_vm
 
 
 @pytest.fixture

@@ -7,5 +7,5 @@
 - `power` cuts the power of a real file system;
 - `bugs` breaks the product on purpose, to see that the proof notices.
 
-`PYTHONPATH=tests python -m crash` runs all of it; tests/test_crash.py the quick part. See docs/reliability.md.
+`PYTHONPATH=tests python -m crash` runs all of it, test_crash_proof.py the quick part. See docs/reliability.md.
 """

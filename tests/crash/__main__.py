@@ -14,8 +14,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from unittest import mock
 
-from mounts import KINDS, Mounts
-
 from crash.copies import new_directory
 from crash.findings import UNTOLD, Tally
 from crash.operations import FAULTS, stop_after, stop_before
@@ -23,6 +21,7 @@ from crash.power import WAYS, Mains
 from crash.scenes import BY_NAME
 from crash.trial import Stage
 from lifecycle.subscribers import precaching
+from support.mounts import KINDS, Mounts
 
 _START, _END = "<!-- the table of one run -->", "<!-- end -->"
 _mounts: list[Mounts] = []

@@ -12,8 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
-from snapshots import Entry, snapshot
-
 from crash.copies import copy_tree
 from crash.pictures import Disk, Picture, Unflushed, in_words, since
 from crash.pictures import take as take_all
@@ -22,6 +20,7 @@ from crash.situations import FOREIGN, NEIGHBOUR
 from lifecycle import Pool, State, ids
 from lifecycle.errors import NoSuchRevision, NoSuchVolume, Refused, Vetoed
 from lifecycle.states import AT_REST
+from support.snapshots import Entry, snapshot
 
 _DAY = datetime(2026, 1, 2, tzinfo=UTC)
 FLUSHED, FLUSHED_AT = b"flushed", 16384

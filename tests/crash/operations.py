@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from crash.refusing import FLUSHES, Refusal, image_of
+from crash.writeback_errors import FLUSHES, Refusal, image_of
 from lifecycle.linux import durability, failed_flush, files
 
 STOPPED = 77

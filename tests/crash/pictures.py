@@ -10,9 +10,8 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from disks import seen
-
 from lifecycle import Pool, Volume
+from support.disks import seen
 
 BLOCK = 4096
 """Bytes that a disk writes in one piece."""

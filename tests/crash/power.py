@@ -17,9 +17,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from mounts import FileSystem, run
-
 from lifecycle.linux.files import FICLONE
+from support.mounts import FileSystem, run
 
 _MAKE = {"xfs": ("mkfs.xfs", "-q", "-f"), "btrfs": ("mkfs.btrfs", "-q", "-f", "-m", "single")}
 _SIZE = 320 << 20

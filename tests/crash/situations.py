@@ -8,14 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-from disks import cycle, draw
-
 from crash.operations import STOPPED, Operations, in_child, stop_before, watch
 from crash.pictures import STANDARD
 from lifecycle import LifecycleError, Pool, Refused, State, Volume
 from lifecycle.linux import durability
 from lifecycle.states import RUNNING
 from lifecycle.transfer.content import Content
+from support.disks import cycle, draw
 
 Step = Callable[[Pool], object]
 

@@ -22,9 +22,9 @@ from crash.findings import Tally, Violation
 from crash.operations import STOPPED, Operations, fail_with, in_child, stop_before, watch
 from crash.pictures import BLOCK, Picture, Unflushed, in_words
 from crash.power import Mains
-from crash.refusing import Refusal, acknowledged, settle_everything
 from crash.scene import Scene
 from crash.situations import FOREIGN, set_up
+from crash.writeback_errors import Refusal, acknowledged, settle_everything
 from lifecycle import LifecycleError, Pool, events
 from lifecycle.errors import NoSuchRevision, NoSuchVolume, Refused
 

@@ -9,13 +9,13 @@ from contextlib import ExitStack
 from xml.sax.saxutils import escape
 
 import pytest
-from mounts import CannotMount, FileSystem
 
-from hosts.console_guest import LISTEN, Console, copied
-from hosts.daemon import Libvirt, libvirtd
-from hosts.guest import Guest
 from lifecycle import Pool, Volume
 from lifecycle.machine import known_pools
+from support.console_guest import LISTEN, Console, copied
+from support.guest import Guest
+from support.libvirtd import Libvirt, libvirtd
+from support.mounts import CannotMount, FileSystem
 
 Define = Callable[..., "Machine"]
 

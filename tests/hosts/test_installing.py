@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import Call
 
 import lifecycle
 from lifecycle.hosts import installing
 from lifecycle.hosts.libvirt import install as libvirt
+from support.command_line import Call
 
-pytest_plugins = ["command_line"]
+pytest_plugins = ["support.command_line"]
 
 
 @pytest.fixture

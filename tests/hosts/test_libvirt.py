@@ -13,17 +13,17 @@ import uuid
 from pathlib import Path
 
 import pytest
-from disks import MIB, cycle, disk, draw, numbers, seen, seen_by_vm
-from holding import by_loop_device
-from mounts import run
 
 from hosts.conftest import Define, Machine
-from hosts.daemon import Libvirt
 from lifecycle import Pool, Volume
 from lifecycle.machine import known_pools
+from support.disks import MIB, cycle, disk, draw, numbers, seen, seen_by_vm
+from support.holding_open import by_loop_device
+from support.libvirtd import Libvirt
+from support.mounts import run
 
 SIZE = 8 * MIB
-pytest_plugins = ["hosts.guest"]
+pytest_plugins = ["support.guest"]
 
 pytestmark = pytest.mark.timeout(900)
 """Seconds: a busy machine may take its time to boot a guest without the help of its processor."""

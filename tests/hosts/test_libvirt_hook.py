@@ -11,10 +11,6 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 import pytest
-from disks import SIZE, disk, draw, numbers, seen, seen_by_vm
-from failing import backend_fails
-from holding import by_another_process
-from mounts import FileSystem
 
 from lifecycle import Pool, Volume
 from lifecycle.engine import batch
@@ -22,6 +18,10 @@ from lifecycle.engine.endings import Ending, unfinished
 from lifecycle.hosts.libvirt import domain_events
 from lifecycle.hosts.libvirt import hook as hook_
 from lifecycle.machine import known_pools
+from support.disks import SIZE, disk, draw, numbers, seen, seen_by_vm
+from support.failing_backend import backend_fails
+from support.holding_open import by_another_process
+from support.mounts import FileSystem
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 OTHER = "5e6b0c1c-1f2c-4bb3-8cf5-0d1f0c1b2a39"

@@ -9,14 +9,14 @@ import socket
 from pathlib import Path
 
 import pytest
-from command_line import Call, begin, finish
-from disks import MIB, numbers
 
-from hosts import guest as guests
-from hosts.guest import Guest, say
 from lifecycle import Pool, Volume
+from support import guest as guests
+from support.command_line import Call, begin, finish
+from support.disks import MIB, numbers
+from support.guest import Guest, say
 
-pytest_plugins = ["command_line", "hosts.guest"]
+pytest_plugins = ["support.command_line", "support.guest"]
 pytestmark = pytest.mark.timeout(
     600
 )  # a guest takes some seconds to boot, and many on a busy machine

@@ -1,0 +1,1 @@
+"""Pools, VMs and volumes, whatever the backend: events, recovery, locks, the reserve."""

@@ -1,0 +1,545 @@
+"""`lifecycle attach`: a volume in the words of each hypervisor, checked by the real ones where they can be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifecycle import InUse, Pool, Refused, State, Volume
+from lifecycle.errors import Unsupported
+from lifecycle.hosts import attach
+from lifecycle.hosts.attach import Disk, fragment, identifier, letters, text_of
+from support.command_line import Call
+from support.disks import MIB, SIZE, disk, draw, seen
+from support.holding_open import by_another_process, by_loop_device, going_with_us
+from support.mounts import FileSystem, run
+
+pytest_plugins = ["support.command_line"]
+
+
+def needed(program: str, package: str) -> str:
+    """Return the program's path; without it the test is skipped, but fails where `CI` is set."""
+    path = shutil.which(program)
+    if path is None:
+        reason = f"{program} is not installed (package {package})"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    return path
+
+
+# ---------------------------------------------------------------- the words
+
+PLAIN = Disk("/p/ci/root-dirty.img", "root", direct=True)
+AWKWARD = Disk("/p, & <q>/c i/dätá-1-dirty.img", "dätá-1", place=26, rw=False)
+
+WORDS = {
+    "qemu": (
+        [
+            "-blockdev",
+            (
+                "driver=raw,node-name=root,read-only=off,discard=unmap,detect-zeroes=unmap,"
+                "cache.direct=on,file.driver=file,file.filename=/p/ci/root-dirty.img"
+            ),
+            "-device",
+            "virtio-blk-pci,drive=root,id=disk-root",
+        ],
+        [
+            "-blockdev",
+            (
+                "driver=raw,node-name=d_t__1_8f1fcda3,read-only=on,cache.direct=off,"
+                "file.driver=file,file.filename=/p,, & <q>/c i/dätá-1-dirty.img"
+            ),
+            "-device",
+            "virtio-blk-pci,drive=d_t__1_8f1fcda3,id=disk-d_t__1_8f1fcda3",
+        ],
+    ),
+    "libvirt": (
+        (
+            '<disk type="file" device="disk">\n'
+            '  <driver name="qemu" type="raw" cache="none" discard="unmap" detect_zeroes="unmap" />\n'
+            '  <source file="/p/ci/root-dirty.img" />\n'
+            '  <target dev="vda" bus="virtio" />\n'
+            "</disk>"
+        ),
+        (
+            '<disk type="file" device="disk">\n'
+            '  <driver name="qemu" type="raw" cache="writeback" />\n'
+            '  <source file="/p, &amp; &lt;q&gt;/c i/dätá-1-dirty.img" />\n'
+            '  <target dev="vdaa" bus="virtio" />\n'
+            "  <readonly />\n"
+            "</disk>"
+        ),
+    ),
+    "firecracker": (
+        {
+            "drive_id": "root",
+            "path_on_host": "/p/ci/root-dirty.img",
+            "is_root_device": False,
+            "is_read_only": False,
+            "cache_type": "Writeback",
+        },
+        {
+            "drive_id": "d_t__1_8f1fcda3",
+            "path_on_host": "/p, & <q>/c i/dätá-1-dirty.img",
+            "is_root_device": False,
+            "is_read_only": True,
+            "cache_type": "Writeback",
+        },
+    ),
+    "cloud-hypervisor": (
+        ["--disk", "path=/p/ci/root-dirty.img,image_type=raw,id=root,readonly=off,direct=on"],
+        [
+            "--disk",
+            (
+                'path="/p, & <q>/c i/dätá-1-dirty.img",image_type=raw,id=d_t__1_8f1fcda3,'
+                "readonly=on,direct=off"
+            ),
+        ],
+    ),
+    "xen": (
+        "format=raw,vdev=xvda,access=rw,discard,direct-io-safe,target=/p/ci/root-dirty.img",
+        "format=raw,vdev=xvdaa,access=ro,target=/p, & <q>/c i/dätá-1-dirty.img",
+    ),
+}
+
+
+def test_each_hypervisor_is_known_here() -> None:
+    assert set(WORDS) == set(attach.FRAGMENTS)
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_the_words_of_each_hypervisor(kind: str) -> None:
+    assert (fragment(kind, PLAIN), fragment(kind, AWKWARD)) == WORDS[kind]
+
+
+def test_arguments_can_be_pasted_into_a_shell() -> None:
+    found = fragment("qemu", Disk("/it's $HOME/`id`, x.img", "root"))
+    script = f"printf '%s\\n' {text_of(found)}"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == found
+
+
+@pytest.mark.parametrize("kind", WORDS)
+@pytest.mark.parametrize("char", ["\n", "\0", "\x1f", "\x7f", "\udcff"])
+def test_a_path_that_cannot_be_written_is_refused(kind: str, char: str) -> None:
+    with pytest.raises(Unsupported, match="has a control character, or is not UTF-8"):
+        fragment(kind, Disk(f"/p{char}/root-dirty.img", "root"))
+
+
+@pytest.mark.parametrize("char", '"[]')
+def test_cloud_hypervisor_takes_no_quotes_and_brackets_in_a_path(char: str) -> None:
+    with pytest.raises(Unsupported, match="cloud-hypervisor cannot be given a path with"):
+        fragment("cloud-hypervisor", Disk(f"/p{char}/root-dirty.img", "root"))
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [(0, "a"), (1, "b"), (25, "z"), (26, "aa"), (27, "ab"), (701, "zz"), (702, "aaa")],
+)
+def test_letters_count_as_device_names_do(place: int, expected: str) -> None:
+    assert letters(place) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("root", "root"),
+        ("Data.1_x-y", "Data.1_x-y"),
+        ("x" * 31, "x" * 31),
+        ("x" * 32, "x" * 22 + "_dc30a5ab"),
+        ("1st", "st_c13cab9a"),
+        ("ä", "disk_fe5cc31e"),
+        ("a b", "a_b_3f2ba9f8"),
+    ],
+)
+def test_an_identifier_is_the_name_where_it_can_be(name: str, expected: str) -> None:
+    found = identifier(name, marks="._-", longest=31)
+    assert re.sub(r"_[0-9a-f]{8}$", "_", found) == re.sub(r"_[0-9a-f]{8}$", "_", expected)
+
+
+@given(st.text(min_size=1, max_size=50), st.text(min_size=1, max_size=50))
+def test_identifiers_can_be_used_and_tell_names_apart(one: str, other: str) -> None:
+    found = identifier(one, longest=20), identifier(other, longest=20)
+    assert all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,19}", each) for each in found)
+    assert (found[0] == found[1]) is (one == other)
+
+
+# ---------------------------------------------------------------- of a volume
+
+
+def test_the_cache_is_passed_by_where_nothing_is_checksummed(
+    pool: Pool, file_system: FileSystem
+) -> None:
+    root = pool.create_volume("ci/root", SIZE)
+    expected = {"xfs": True, "plain": True, "btrfs": False}
+    assert attach.disk_of(root).direct is expected[file_system.kind]
+
+
+MOUNTS = """\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+40 22 0:35 /sub /srv rw shared:9 master:1 - btrfs /dev/vdb rw,subvol=/sub
+41 22 7:3 / /a\\040b rw - xfs /dev/loop3 rw
+not a mount
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [((254, 0), "ext4"), ((7, 3), "xfs"), ((0, 35), "btrfs"), ((0, 36), None), ((25, 4), None)],
+)
+def test_the_kind_of_a_file_system(device: tuple[int, int], expected: str | None) -> None:
+    assert attach.file_system_on(os.makedev(*device), MOUNTS) == expected
+
+
+@pytest.fixture
+def root(xfs_pool: Pool) -> Volume:
+    """The third volume of its VM, in the order of names."""
+    xfs_pool.create_volume("ci/a", SIZE)
+    xfs_pool.create_volume("ci/b", SIZE)
+    xfs_pool.create_volume("ci-2/a", SIZE)
+    return xfs_pool.create_volume("ci/root", MIB)
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_the_command_prints_the_words(call: Call, root: Volume, kind: str) -> None:
+    root.start()
+    expected = fragment(kind, Disk(root.path, "root", place=2, direct=True))
+    called = call("attach", "ci/root", "--for", kind)
+    assert (called.out, called.err) == (text_of(expected) + "\n", "")
+    assert call("attach", "ci/root", "--for", kind, "--json").document == {
+        "id": "ci/root",
+        "for": kind,
+        "path": root.path,
+        "started": True,
+        "fragment": expected,
+    }
+
+
+def test_of_a_volume_at_rest_it_says_so_too(call: Call, root: Volume) -> None:
+    called = call("attach", "ci/root", "--for", "xen")
+    assert called.out.endswith(f",target={root.path}\n")
+    assert called.err == "lifecycle: ci/root is created: this path is there once it is started\n"
+    assert call("attach", "ci/root", "--for", "xen", "--json").document["started"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "complaint"),
+    [
+        (("ci/root", "--for", "bhyve"), 2, "'bhyve' is not one of 'qemu', 'libvirt'"),
+        (("ci/root",), 2, "Missing option '--for'"),
+        (("ci", "--for", "qemu"), 2, "a volume's id is VM/NAME"),
+        (("ci/none", "--for", "qemu"), 1, "no such volume"),
+        (("ci/none", "--for", "loop"), 1, "no such volume"),
+        (("ci/root", "--for", "loop"), 3, "ci/root is created: cannot attach: a loop device is"),
+    ],
+)
+def test_what_cannot_be_attached(
+    call: Call, root: Volume, words: tuple[str, ...], status: int, complaint: str
+) -> None:
+    assert complaint in call("attach", *words, status=status).err
+
+
+# ---------------------------------------------------------------- QEMU
+
+
+def qemu(arguments: list[str], *commands: tuple[str, dict[str, Any]]) -> list[Any]:
+    """Start QEMU with its machine stopped, send it QMP commands, and return what each returned."""
+    program = needed("qemu-system-x86_64", "qemu-system-x86")
+    machine = (
+        "-S -nodefaults -no-user-config -display none -accel tcg -machine q35 -m 64 -qmp stdio"
+    )
+    given = [
+        json.dumps({"execute": name, "arguments": more})
+        for name, more in (("qmp_capabilities", {}), *commands, ("quit", {}))
+    ]
+    done = subprocess.run(
+        [program, *machine.split(), *arguments],
+        input="\n".join(given),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # what `qemu-io` does is printed between
+    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert not [one for one in said if "error" in one], said
+    return [one["return"] for one in said if "return" in one][1:-1]
+
+
+def io(command: str) -> tuple[str, dict[str, Any]]:
+    """Return the QMP command that does this to the disk as its guest would."""
+    line = f'qemu-io -d disk-root/virtio-backend "{command}"'
+    return "human-monitor-command", {"command-line": line}
+
+
+@pytest.fixture
+def awkward_pool(file_system: FileSystem) -> Pool:
+    """A pool on each file system, in a directory of a name that must be quoted everywhere."""
+    where = file_system.new_directory() / "p, & <q> 'ä'"
+    return Pool.create(where, setup_check=file_system.has_reflinks)
+
+
+def test_qemu_takes_it_as_it_is_meant(awkward_pool: Pool, file_system: FileSystem) -> None:
+    root = awkward_pool.create_volume("ci/root", MIB)
+    root.start()
+    draw(root, b"x" * MIB)
+    before = os.stat(root.path).st_blocks
+    arguments = attach.for_qemu(attach.disk_of(root))
+    discarded, zeroed, disks, nodes = qemu(
+        arguments,
+        io("discard 0 256k"),
+        io("write -z 256k 256k"),
+        ("query-block", {}),
+        ("query-named-block-nodes", {}),
+    )
+    assert (discarded, zeroed) == ("", "")
+
+    (found,) = disks
+    assert found["qdev"] == "/machine/peripheral/disk-root/virtio-backend"
+    inserted = found["inserted"]
+    direct = file_system.kind != "btrfs"
+    assert inserted["file"] == root.path
+    assert (inserted["drv"], inserted["ro"], inserted["detect_zeroes"]) == ("raw", False, "unmap")
+    cache = {"direct": direct, "no-flush": False, "writeback": True}
+    assert [node["cache"] for node in nodes] == [cache, cache]
+
+    # what the guest discards is given back to the pool
+    with open(root.path, "rb") as image:
+        os.fsync(image.fileno())
+    assert os.stat(root.path).st_blocks <= before - (256 << 10) // 512
+    root.stop()
+    assert seen(root) == bytes(512 << 10) + b"x" * (512 << 10)
+
+
+def test_qemu_does_not_write_to_what_is_read_only(awkward_pool: Pool) -> None:
+    root = awkward_pool.create_volume("ci/root", MIB, rw=False)
+    root.start()
+    (disks,) = qemu(attach.for_qemu(attach.disk_of(root)), ("query-block", {}))
+    assert disks[0]["inserted"]["ro"] is True
+    assert root.stop().event == "release"
+
+
+# ---------------------------------------------------------------- libvirt
+
+
+def test_libvirt_takes_it_as_it_is_meant(awkward_pool: Pool, tmp_path: Path) -> None:
+    virsh = needed("virsh", "libvirt-clients")
+    root = awkward_pool.create_volume("ci/root", SIZE)
+    awkward_pool.create_volume("ci/var-ä", SIZE, rw=False)
+    disks = "".join(attach.for_libvirt(attach.disk_of(one)) for one in awkward_pool.volumes("ci"))
+    domain = tmp_path / "domain.xml"
+    domain.write_text(
+        "<domain type='test'><name>ci</name><memory>65536</memory><os><type>hvm</type></os>"
+        f"<devices>{disks}</devices></domain>"
+    )
+    done = subprocess.run(
+        [
+            virsh,
+            "--quiet",
+            "--connect",
+            "test:///default",
+            f"define --validate {domain}; dumpxml ci",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = ElementTree.fromstring(done.stdout[done.stdout.index("<domain") :]).findall(".//disk")
+    drivers = [one.find("driver") for one in found]
+    cache = "none" if attach.disk_of(root).direct else "writeback"
+    assert [dict(one.attrib) for one in drivers if one is not None] == [
+        {
+            "name": "qemu",
+            "type": "raw",
+            "cache": cache,
+            "discard": "unmap",
+            "detect_zeroes": "unmap",
+        },
+        {"name": "qemu", "type": "raw", "cache": cache},
+    ]
+    sources = [one.find("source") for one in found]
+    assert [one.attrib["file"] for one in sources if one is not None] == [
+        one.path for one in awkward_pool.volumes("ci")
+    ]
+    targets = [one.find("target") for one in found]
+    assert [one.attrib["dev"] for one in targets if one is not None] == ["vda", "vdb"]
+    assert [one.find("readonly") is not None for one in found] == [False, True]
+
+
+# ---------------------------------------------------------------- those that are not packaged: their grammar
+
+TYPES: dict[str, Callable[[Any], bool]] = {
+    "drive_id": lambda value: re.fullmatch(r"[A-Za-z0-9_]{1,64}", value) is not None,
+    "path_on_host": lambda value: isinstance(value, str),
+    "is_root_device": lambda value: isinstance(value, bool),
+    "is_read_only": lambda value: isinstance(value, bool),
+    "cache_type": lambda value: value in {"Unsafe", "Writeback"},
+}
+"""Firecracker's `Drive`, as its API describes it."""
+
+
+@pytest.mark.parametrize("disk", [PLAIN, AWKWARD])
+def test_firecracker_could_take_it(disk: Disk) -> None:
+    found = fragment("firecracker", disk)
+    assert set(found) == set(TYPES)
+    assert all(fits(found[key]) for key, fits in TYPES.items())
+    assert found == json.loads(text_of(found))
+
+
+@pytest.mark.parametrize("disk", [PLAIN, AWKWARD])
+def test_cloud_hypervisor_could_take_it(disk: Disk) -> None:
+    """Options are parted by commas, but for those in double quotes, which are dropped."""
+    option, value = shlex.split(text_of(fragment("cloud-hypervisor", disk)))
+    parts = re.findall(r'((?:"[^"]*"|[^",])*)(?:,|$)', value)
+    options = dict(part.replace('"', "").split("=", 1) for part in parts if part)
+    assert option == "--disk"
+    assert options["path"] == disk.path
+    assert options["image_type"] == "raw"
+    assert {options["readonly"], options["direct"]} <= {"on", "off"}
+    assert (options["readonly"] == "on") is (not disk.rw)
+
+
+@pytest.mark.parametrize("disk", [PLAIN, AWKWARD])
+def test_xl_could_take_it(disk: Disk) -> None:
+    """Parameters and flags are parted by commas; `target=` is the last and takes the rest of the line."""
+    before, _, target = fragment("xen", disk).partition("target=")
+    words = before.rstrip(",").split(",")
+    keys = dict(word.split("=") for word in words if "=" in word)
+    flags = {word for word in words if "=" not in word}
+    assert target == disk.path
+    assert keys["format"] == "raw"
+    assert keys["access"] == ("rw" if disk.rw else "ro")
+    assert re.fullmatch(r"xvd[a-z]+", keys["vdev"])
+    assert flags <= {"discard", "direct-io-safe"}
+
+
+# ---------------------------------------------------------------- loop devices
+
+
+def of_loop(device: str, attribute: str) -> str:
+    return Path("/sys/block", os.path.basename(device), attribute).read_text().strip()
+
+
+@pytest.mark.parametrize("rw", [True, False])
+def test_a_loop_device_is_the_volume(call: Call, xfs_pool: Pool, rw: bool) -> None:
+    root = xfs_pool.create_volume("ci/root", MIB, rw=rw)
+    root.start()
+    called = call("attach", "ci/root", "--for", "loop")
+    device = called.out.rstrip("\n")
+    with going_with_us(device, root.path):
+        assert called.err == ""
+        assert of_loop(device, "loop/backing_file") == root.path
+        assert of_loop(device, "ro") == ("0" if rw else "1")
+        assert of_loop(device, "loop/dio") == "1"
+        complaint = call("stop", "ci", status=3).complaint
+        assert f"its image is in use by {device}; stop the VM or detach it first" in complaint
+        if rw:
+            with open(device, "r+b") as opened:
+                opened.write(b"written")
+                opened.flush()
+                os.fsync(opened.fileno())
+    root.stop()
+    assert seen(root) == disk(b"written" if rw else b"", size=MIB)
+
+
+def test_a_loop_device_where_the_cache_is_not_passed_by(
+    pool: Pool, file_system: FileSystem
+) -> None:
+    root = pool.create_volume("ci/root", MIB)
+    root.start()
+    device = attach.attach_loop(root)
+    with going_with_us(device, root.path):
+        assert of_loop(device, "loop/dio") == ("0" if file_system.kind == "btrfs" else "1")
+
+
+def test_what_is_written_to_by_another_gets_no_loop_device(call: Call, root: Volume) -> None:
+    root.start()
+    with by_another_process(root.path) as holder:
+        complaint = call("attach", "ci/root", "--for", "loop", status=3).complaint
+        assert f"cannot attach: its image is in use by {holder}" in complaint
+    with by_loop_device(root.path) as holder, pytest.raises(InUse) as caught:
+        attach.attach_loop(root)
+    assert caught.value.holders == (holder,)
+    assert root.stop().event == "release"
+
+
+def test_what_no_one_may_write_to_can_have_several(xfs_pool: Pool) -> None:
+    root = xfs_pool.create_volume("ci/root", MIB, rw=False)
+    root.start()
+    with by_loop_device(root.path) as holder:
+        device = attach.attach_loop(root)
+        with going_with_us(device, root.path):
+            assert device != holder.name
+
+
+def test_at_rest_there_is_nothing_to_make_a_loop_device_of(root: Volume) -> None:
+    with pytest.raises(Refused) as caught:
+        attach.attach_loop(root)
+    assert caught.value.state == State.CREATED
+    assert "start" in caught.value.allowed
+
+
+@pytest.mark.parametrize(
+    ("script", "complaint"),
+    [
+        (None, "losetup is not installed"),
+        ("echo 'losetup: cannot find  an unused one' >&2; exit 1", "cannot find an unused one"),
+        ("exit 5", "exit status 5"),
+    ],
+)
+def test_without_loop_devices(
+    call: Call,
+    root: Volume,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str | None,
+    complaint: str,
+) -> None:
+    root.start()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(attach, "SBIN", "")
+    if script is not None:
+        (tmp_path / "losetup").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "losetup").chmod(0o755)
+    assert complaint in call("attach", "ci/root", "--for", "loop", status=1).complaint
+
+
+def test_it_is_found_where_administrators_programs_are(
+    root: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    root.start()
+    device = attach.attach_loop(root)
+    with going_with_us(device, root.path):
+        assert run("losetup", "--noheadings", "--output", "BACK-FILE", device).strip() == root.path
+
+
+# ---------------------------------------------------------------- the page about it
+
+
+def test_the_page_shows_what_is_printed(call: Call, xfs_pool: Pool) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "hosts-attach.md").read_text()
+    root = xfs_pool.create_volume("ci-42/root", SIZE)
+    root.start()
+    shown = re.findall(r"^\$ lifecycle (attach .* --for (?!loop).*)\n([^$`]*)", page, re.MULTILINE)
+    assert [words.split()[-1] for words, _ in shown] == list(attach.FRAGMENTS)
+    for words, output in shown:
+        assert output == call(*words.split()).out.replace(xfs_pool.path, "/srv/vms")
+    device = attach.attach_loop(root)
+    with going_with_us(device, root.path):
+        complaint = call("stop", "ci-42/root", status=3).complaint
+    assert complaint.replace(device, "/dev/loop0") in page

@@ -1,0 +1,1 @@
+"""What the kernel does, and what is made of it."""

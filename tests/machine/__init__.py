@@ -1,0 +1,1 @@
+"""The pools that this machine knows."""

@@ -1,0 +1,1 @@
+"""The repository as a whole: its docs, its demo, its commands, the tests themselves."""

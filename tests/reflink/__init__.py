@@ -1,0 +1,1 @@
+"""The reflink backend: its files, and whatever may befall them."""

@@ -1,0 +1,1 @@
+"""Subscribers: hooks, and those that fail."""
