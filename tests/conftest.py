@@ -17,6 +17,13 @@ from lifecycle.subscribers import precaching
 from support.listeners import Listener
 from support.mounts import KINDS, CannotMount, FileSystem, Mounts, giving_back
 
+pytest_plugins = [
+    "support.command_line",
+    "support.journald",
+    "support.booted_systemd",
+    "support.guest",
+]
+
 NewPool = Callable[..., Pool]
 
 

@@ -22,8 +22,6 @@ from support.installed_packages import add
 from support.mounts import FileSystem
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 WORKS = "{one.number: 'mine' for one in candidates}"
 TERM = """
 import sys

@@ -20,8 +20,6 @@ from support.disks import SIZE, disk, numbers, seen, seen_by_vm
 from support.mounts import FileSystem
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def tree(xfs: FileSystem, monkeypatch: pytest.MonkeyPatch) -> Path:

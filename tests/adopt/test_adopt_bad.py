@@ -18,8 +18,6 @@ from support.disks import SIZE, disk, seen
 from support.mounts import FileSystem, run
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def tree(xfs: FileSystem, monkeypatch: pytest.MonkeyPatch) -> Path:

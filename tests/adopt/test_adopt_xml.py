@@ -18,8 +18,6 @@ from support.disks import SIZE
 from support.mounts import FileSystem
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 SIZED = f'size="{SIZE}"'
 
 

@@ -12,8 +12,6 @@ from support.command_line import Call
 from support.disks import SIZE, cycle, disk, seen
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def volume(xfs_pool: Pool) -> Volume:

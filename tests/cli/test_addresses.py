@@ -11,8 +11,6 @@ from lifecycle.machine import known_pools
 from support.command_line import Call
 from support.disks import SIZE
 
-pytest_plugins = ["support.command_line"]
-
 TAKES_A_VOLUME = {
     "accept": "VOLUME",
     "attach": "VOLUME --for qemu",

@@ -16,8 +16,6 @@ from support.command_line import Call
 from support.disks import SIZE, cycle, disk, draw, seen, seen_by_vm
 from support.holding_open import by_this_process
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def root(xfs_pool: Pool) -> Volume:

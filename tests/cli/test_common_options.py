@@ -14,8 +14,6 @@ from support.command_line import Call, call_apart
 from support.disks import SIZE
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line"]
-
 COMMON = ("--pool", "--json", "--verbose")
 
 

@@ -18,8 +18,6 @@ from support import required_programs
 from support.command_line import SCRIPT
 from support.disks import SIZE
 
-pytest_plugins = ["support.command_line"]
-
 NAMES = (
     "plain/root",
     "my vm/the root",

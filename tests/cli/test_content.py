@@ -11,8 +11,6 @@ from lifecycle import Pool
 from support.command_line import SHOW, Call, begin, call_apart, check_shape, finish
 from support.disks import MIB, SIZE, cycle, disk, draw, seen
 
-pytest_plugins = ["support.command_line"]
-
 
 def test_what_is_imported_is_exported(call: Call, xfs_pool: Pool, tmp_path: Path) -> None:
     xfs_pool.create_volume("ci/root", "1M")

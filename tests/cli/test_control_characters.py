@@ -24,8 +24,6 @@ from lifecycle.linux import journal
 from support.command_line import Call, call_apart
 from support.disks import SIZE, cycle, draw
 
-pytest_plugins = ["support.command_line"]
-
 EVIL = "\x1b]0;owned\x07\x1b[31mred\x1b[2J\r\x9b1mbold\x7f\u202egnp\nlifecycle: all is well"
 """Sets the title, colours, clears, goes to the line's beginning; then C1, DEL, a turn of direction; a line more."""
 

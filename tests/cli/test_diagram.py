@@ -10,8 +10,6 @@ from lifecycle import Pool, State
 from support.command_line import Call
 from support.disks import SIZE, cycle
 
-pytest_plugins = ["support.command_line"]
-
 FORMATS = ["mermaid", "dot", "svg", "table"]
 BEGINNINGS = {"mermaid": "stateDiagram", "dot": "digraph", "svg": "<svg", "table": "|"}
 

@@ -13,8 +13,6 @@ from lifecycle import Pool, events
 from support.command_line import SCRIPT, Call, begin, call_apart, finish
 from support.disks import SIZE, cycle, disk, seen
 
-pytest_plugins = ["support.command_line"]
-
 # ---------------------------------------------------------------- exit statuses
 
 STATUSES = [

@@ -15,8 +15,6 @@ from lifecycle.cli.app import COMMANDS, cli
 from support.command_line import Call, call_apart
 from support.disks import SIZE
 
-pytest_plugins = ["support.command_line"]
-
 NAMES = [name for names in COMMANDS.values() for name in names]
 
 

@@ -15,8 +15,6 @@ from support.disks import SIZE, cycle, disk, draw, seen
 from support.holding_open import by_this_process
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def here(xfs_pool: Pool) -> Pool:

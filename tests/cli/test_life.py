@@ -10,8 +10,6 @@ from lifecycle import Pool
 from support.command_line import Call
 from support.disks import SIZE, cycle, disk, draw, numbers, seen
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def vm(xfs_pool: Pool) -> Pool:

@@ -16,8 +16,6 @@ from support.command_line import SCRIPT, Call
 from support.disks import cycle
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line"]
-
 POOL_KEYS = {
     "name",
     "path",

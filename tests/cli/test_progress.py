@@ -18,8 +18,6 @@ import pytest
 from lifecycle import Pool
 from support.disks import SIZE, seen
 
-pytest_plugins = ["support.command_line"]
-
 HIDE_CURSOR = "\x1b[?25l"
 BAR = "read standard input"
 AT_ONCE = """

@@ -20,8 +20,6 @@ from support.command_line import SCRIPT
 from support.disks import MIB, SIZE, cycle, draw
 from support.mounts import FileSystem, run
 
-pytest_plugins = ["support.command_line"]
-
 COMMANDS = [
     "list",
     "list --json",

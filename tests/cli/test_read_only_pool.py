@@ -20,8 +20,6 @@ from support.command_line import SHOW, Call, check_shape
 from support.mounts import FileSystem, read_only
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 KERNEL = "kernels/6.1/vmlinuz"
 PAGE = Path(__file__).parents[2] / "docs" / "read-only-pools.md"
 

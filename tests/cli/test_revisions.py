@@ -11,8 +11,6 @@ from lifecycle import Pool, Volume
 from support.command_line import Call
 from support.disks import MIB, cycle, draw, numbers
 
-pytest_plugins = ["support.command_line"]
-
 FIRST = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 

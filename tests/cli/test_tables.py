@@ -27,8 +27,6 @@ from support.command_line import SCRIPT, Call
 from support.disks import SIZE, cycle, draw
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line"]
-
 WIDTHS = (200, 80, 60, 40, 20)
 LONG = "a-very-long-name-that-nobody-would-ever-give-but-someone-did-anyway"
 WIDE = "日本語の仮想機械"

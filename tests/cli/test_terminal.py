@@ -18,8 +18,6 @@ from lifecycle.cli.app import main
 from support.command_line import SCRIPT, Call, call_apart
 from support.disks import SIZE, cycle, draw
 
-pytest_plugins = ["support.command_line"]
-
 ESCAPE = "\x1b["
 HIDE_CURSOR, ERASE_LINE = "\x1b[?25l", "\x1b[2K"
 

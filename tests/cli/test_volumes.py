@@ -12,8 +12,6 @@ from support.command_line import REVISION, SHOW, Call, check_shape
 from support.disks import MIB, SIZE, cycle, disk, numbers, seen
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line"]
-
 # ---------------------------------------------------------------- create
 
 

@@ -18,8 +18,6 @@ from support.installed_packages import BACKENDS, add
 from support.mounts import FileSystem
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 SHELF = "from lifecycle.directory.backend import DirectoryBackend\nclass term(DirectoryBackend):\n"
 NONE: dict[str, tuple[str, str]] = {
     "imports_not": ("import nowhere", "cannot be loaded: it raised ModuleNotFoundError: No module"),

@@ -27,8 +27,6 @@ from support.disks import SIZE, cycle
 from support.mounts import FileSystem
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def volume(xfs_pool: Pool) -> Volume:

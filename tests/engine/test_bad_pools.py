@@ -14,8 +14,6 @@ from support.command_line import Call
 from support.disks import SIZE, cycle, disk, draw, seen
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 
 @contextmanager
 def unchanged(directory: str | Path) -> Iterator[None]:

@@ -16,8 +16,6 @@ from support.disks import MIB, cycle, disk, draw, numbers, seen, seen_by_vm
 from support.mounts import FileSystem, run
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 SIZE = MIB
 BLOCK = 4096
 

@@ -22,8 +22,6 @@ from support.disks import SIZE, cycle, disk, draw, numbers, seen
 from support.mounts import FileSystem
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 ID = "ci-42/root"
 MakePool = Callable[..., Pool]
 

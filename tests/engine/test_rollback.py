@@ -26,8 +26,6 @@ from support.disks import MIB, SIZE, cycle, disk, draw, seen
 from support.failing_backend import backend_fails, no_space
 from support.mounts import FileSystem, run
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def impatient(xfs_pool: Pool) -> Pool:

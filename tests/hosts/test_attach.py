@@ -26,8 +26,6 @@ from support.disks import MIB, SIZE, disk, draw, seen
 from support.holding_open import by_another_process, by_loop_device, going_with_us
 from support.mounts import FileSystem, run
 
-pytest_plugins = ["support.command_line"]
-
 
 def needed(program: str, package: str) -> str:
     """Return the program's path; without it the test is skipped, but fails where `CI` is set."""

@@ -15,8 +15,6 @@ from lifecycle.hosts import installing
 from lifecycle.hosts.libvirt import install as libvirt
 from support.command_line import Call
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

@@ -23,7 +23,6 @@ from support.libvirtd import Libvirt
 from support.mounts import run
 
 SIZE = 8 * MIB
-pytest_plugins = ["support.guest"]
 
 pytestmark = pytest.mark.timeout(900)
 """Seconds: a busy machine may take its time to boot a guest without the help of its processor."""

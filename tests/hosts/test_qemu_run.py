@@ -16,7 +16,6 @@ from support.command_line import Call, begin, finish
 from support.disks import MIB, numbers
 from support.guest import Guest, say
 
-pytest_plugins = ["support.command_line", "support.guest"]
 pytestmark = pytest.mark.timeout(
     600
 )  # a guest takes some seconds to boot, and many on a busy machine

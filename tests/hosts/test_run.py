@@ -22,8 +22,6 @@ from support.command_line import SCRIPT, Call, begin, call_apart, finish
 from support.disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 from support.holding_open import by_another_process
 
-pytest_plugins = ["support.command_line"]
-
 WRITE = "printf written | dd of={root} conv=notrunc status=none"
 """What a VM does: it writes to its disk."""
 

@@ -19,8 +19,6 @@ from subscribers.test_hooks import put
 from support.command_line import call_apart
 from support.disks import SIZE, disk, seen
 
-pytest_plugins = ["support.command_line"]
-
 SIGNALS = ["TERM", "INT", "USR1"]
 WRITE = "printf written | dd of={root} conv=notrunc status=none"
 

@@ -21,8 +21,6 @@ from support.disks import SIZE, cycle, disk, draw, numbers, seen
 from support.holding_open import by_another_process
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def root(tmp_path: Path, call: Call) -> Path:

@@ -16,8 +16,6 @@ from support.disks import SIZE, disk, numbers, seen
 from support.holding_open import by_another_process
 from support.journald import Journald
 
-pytest_plugins = ["support.command_line", "support.journald", "support.booted_systemd"]
-
 DOCS = Path(__file__).parents[2] / "docs" / "hosts-systemd.md"
 BOUND, _DROP_IN, TELLING = re.findall(
     r"^```ini\n(.*?)^```$", DOCS.read_text(), re.DOTALL | re.MULTILINE

@@ -19,8 +19,6 @@ from support.command_line import SCRIPT
 from support.disks import SIZE
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line"]
-
 IGNORING = """
 import os, signal, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -17,8 +17,6 @@ from support.command_line import Call, begin, call_apart, finish
 from support.disks import MIB, SIZE, cycle, disk, draw, seen
 from support.mounts import FileSystem, run
 
-pytest_plugins = ["support.command_line"]
-
 SIZE_OF_POOL = 300 * MIB
 
 

@@ -27,8 +27,6 @@ from support.disks import MIB, cycle, draw, seen, seen_by_vm
 from support.mounts import KINDS, FileSystem
 from support.thin_disk import ThinDisk
 
-pytest_plugins = ["support.command_line"]
-
 SIZE = 4 * MIB
 REFUSED_AT, REFUSED = 2 * MIB, b"refused!" * (MIB // 8)
 """What the disk refuses, where nothing was before."""

@@ -23,8 +23,6 @@ from support.failing_backend import backend_fails
 from support.journald import Journald
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line", "support.journald"]
-
 
 class Kept(logging.Handler):
     """Keeps the lines that it gets."""

@@ -15,8 +15,6 @@ from support.command_line import Call
 from support.disks import SIZE, cycle, disk, draw, seen
 from support.holding_open import by_this_process
 
-pytest_plugins = ["support.command_line"]
-
 SOMEONE, GROUP = 64055, 64056
 
 

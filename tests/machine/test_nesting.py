@@ -20,8 +20,6 @@ from support.command_line import Call
 from support.disks import MIB
 from support.mounts import CannotMount, FileSystem, run
 
-pytest_plugins = ["support.command_line"]
-
 ROOT = "1 0 8:1 / / rw - ext4 /dev/sda1 rw"
 LVM = "LVM-" + "a" * 32 + "b" * 32
 

@@ -18,8 +18,6 @@ from support.command_line import Call, call_apart
 from support.disks import MIB, SIZE, cycle, disk, seen
 from support.mounts import FileSystem, run
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def disk_of_its_own(

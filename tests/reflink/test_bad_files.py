@@ -13,8 +13,6 @@ from support.command_line import Call
 from support.disks import SIZE, cycle, disk, numbers, seen
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line", "support.two_volumes"]
-
 
 def check_neighbour(volume: Volume) -> None:
     """Check that the other volume of the VM lives on as if nothing were wrong."""

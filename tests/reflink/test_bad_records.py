@@ -14,8 +14,6 @@ from support.command_line import Call
 from support.disks import SIZE, cycle, disk, draw, numbers, seen
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line", "support.two_volumes"]
-
 
 def record_of(vm: Path, **changes: Any) -> bytes:
     """Return the record of `ci/root` with these changes; None takes a key away."""

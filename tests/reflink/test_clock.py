@@ -15,8 +15,6 @@ from lifecycle.reflink import record
 from support.command_line import Call
 from support.disks import SIZE, cycle, disk, numbers, seen
 
-pytest_plugins = ["support.command_line"]
-
 
 def test_a_clock_that_goes_backwards_changes_no_order(new_pool: NewPool) -> None:
     volume = new_pool().create_volume("ci-42/root", SIZE, keep="last 2")

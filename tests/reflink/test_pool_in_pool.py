@@ -18,8 +18,6 @@ from support.mounts import FileSystem, run
 from support.read_errors import refusing
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def outer(xfs_pool: Pool) -> Pool:

@@ -11,8 +11,6 @@ from support.command_line import Call
 from support.disks import SIZE, cycle, disk, seen
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line"]
-
 
 def gnu_tar(source: Path, target: Path) -> None:
     """Its default format keeps whole seconds."""

@@ -23,8 +23,6 @@ from support.disks import SIZE, cycle, disk, draw, numbers, seen
 from support.read_errors import refusing
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 ERRORS = {
     errno.errorcode[code]: code
     for code in (

@@ -21,8 +21,6 @@ from support.disks import SIZE, cycle, disk, draw, numbers, seen
 from support.mounts import FileSystem, run
 from support.snapshots import snapshot
 
-pytest_plugins = ["support.command_line"]
-
 GOOD = ("aa/root", "zz/root")
 _IMAGE_SIZE = 400 << 20
 

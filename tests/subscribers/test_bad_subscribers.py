@@ -31,8 +31,6 @@ from support.disks import SIZE, cycle, draw, numbers
 from support.failing_backend import backend_fails
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line"]
-
 
 @pytest.fixture
 def pool(xfs: FileSystem, monkeypatch: pytest.MonkeyPatch) -> Pool:

@@ -31,8 +31,6 @@ from support.failing_backend import backend_fails
 from support.listeners import Listener
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line"]
-
 
 def put(directory: Path, name: str, script: str, *, mode: int = 0o755) -> Path:
     """Put a hook into the directory, a shell script."""

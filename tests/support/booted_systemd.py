@@ -4,8 +4,7 @@ How this works. It gets a /run, a directory for units, a /var/lib and a part of 
 the rest of the machine as the test does. The test's pool is at the usual place, and its log goes to the test's own
 journal. Of the machine's own units it knows none. However the test ends, the kernel ends it and all that it started.
 
-Tests import from this module, and get its fixture by `pytest_plugins`, beside the journal's. (PYTEST_DONT_REWRITE: so
-it is imported before pytest knows that it is a plugin.)
+Every test may ask for its fixture: ../conftest.py loads it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The command line as a user calls it: in the test's own process, or as a process of its own.
 
-Tests import from this module, and get its fixtures by `pytest_plugins`. (PYTEST_DONT_REWRITE: so it is imported before
-pytest knows that it is a plugin.)
+Every test may ask for its fixtures: ../conftest.py loads them.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ How this works. What a guest is to do is a shell script, made of the functions b
 line, and the first process of the guest runs it; what it prints comes out of the first serial port (ttyS0). Disks are
 /dev/vda, /dev/vdb and so on. After its script the guest powers off.
 
-The kernel is fetched once with `apt-get download` and kept in the user's cache. Tests import from this module, and get
-its fixture by `pytest_plugins`. (PYTEST_DONT_REWRITE: so it is imported before pytest knows that it is a plugin.)
+The kernel is fetched once with `apt-get download` and kept in the user's cache. Every test may ask for the fixture:
+../conftest.py loads it.
 """
 
 from __future__ import annotations

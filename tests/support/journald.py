@@ -1,7 +1,6 @@
 """A real journal for a test: systemd's own daemon, in a mount namespace where /run is a directory of the test.
 
-Tests import from this module, and get its fixture by `pytest_plugins`. (PYTEST_DONT_REWRITE: so it is imported before
-pytest knows that it is a plugin.)
+Every test may ask for its fixture: ../conftest.py loads it.
 """
 
 from __future__ import annotations

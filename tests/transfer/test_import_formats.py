@@ -27,8 +27,6 @@ from support.disks import MIB, SIZE, cycle, disk, draw, seen
 from support.holding_open import by_loop_device
 from support.mounts import FileSystem
 
-pytest_plugins = ["support.command_line"]
-
 DISK = disk(b"a disk", size=8 * MIB)
 """What the images of these tests hold."""
 

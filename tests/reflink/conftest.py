@@ -1,4 +1,4 @@
-"""A volume that things are done to, and its neighbour in the same VM. (PYTEST_DONT_REWRITE: see command_line.py.)"""
+"""What the tests of the reflink backend ask for: a volume that things are done to, and its neighbour in the same VM."""
 
 from pathlib import Path
 
