@@ -8,7 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
@@ -16,6 +16,7 @@ from lifecycle import Pool
 from lifecycle.subscribers import precaching
 from support.listeners import Listener
 from support.mounts import KINDS, CannotMount, FileSystem, Mounts, giving_back
+from support.pools import NewPool, create_pool
 
 pytest_plugins = [
     "support.command_line",
@@ -23,8 +24,6 @@ pytest_plugins = [
     "support.booted_systemd",
     "support.guest",
 ]
-
-NewPool = Callable[..., Pool]
 
 
 def pytest_configure() -> None:
@@ -128,15 +127,16 @@ def other_file_system(file_system: FileSystem, mounted: Callable[[str], FileSyst
     return mounted("btrfs" if file_system.kind == "xfs" else "xfs")
 
 
-def create_pool(where: FileSystem, **settings: Any) -> Pool:
-    """Make a pool in a fresh directory of the file system."""
-    return Pool.create(where.new_directory(), setup_check=where.has_reflinks, **settings)
-
-
 @pytest.fixture
 def new_pool(file_system: FileSystem) -> NewPool:
     """Return a function that makes a pool on the file system under test, with settings of `Pool.create`."""
     return lambda **settings: create_pool(file_system, **settings)
+
+
+@pytest.fixture
+def new_xfs_pool(xfs: FileSystem) -> NewPool:
+    """Return a function that makes a pool on XFS, with settings of `Pool.create`."""
+    return lambda **settings: create_pool(xfs, **settings)
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from conftest import create_pool
 from lifecycle import InvalidPolicy, LifecycleError, PluginFailed, Pool, State, Volume, policies
 from lifecycle.machine import known_pools
 from support.command_line import Call
 from support.disks import SIZE, cycle, draw, numbers
 from support.installed_packages import add
 from support.mounts import FileSystem
+from support.pools import create_pool
 from support.snapshots import snapshot
 
 WORKS = "{one.number: 'mine' for one in candidates}"

@@ -1,12 +1,20 @@
 """Names of VMs, volumes and files: what is refused, and what a file's name says."""
 
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from freezegun import freeze_time
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from lifecycle import InvalidName, ids
+from lifecycle import InvalidName, LifecycleError, Pool, ids
 from lifecycle.ids import FileName, Kind
+from support.disks import cycle
+from support.every_call import MADE
+from support.mounts import FileSystem
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -323,3 +331,54 @@ def test_now_is_utc_to_the_second() -> None:
     with freeze_time("2026-01-02 04:04:05.999999+01:00"):
         assert ids.now() == AT
         assert ids.now().tzinfo is UTC
+
+
+# ---------------------------------------------------------------- of volumes in a pool
+
+any_text = st.text(st.characters(exclude_categories=()), max_size=12)
+"""Of all code points, those that are no characters too."""
+near_names = st.text(st.sampled_from("aé.-~@ /\\\0\n\u202eimgjson%01Å"), max_size=14)
+suffixes = st.sampled_from(["", "", "-dirty", "-import", ".img", ".json", f".img.1@{MADE}"])
+parts = st.builds("{}{}".format, st.one_of(any_text, near_names), suffixes)
+
+
+@pytest.fixture(scope="module")
+def pool_of_names(mounted: Callable[[str], FileSystem]) -> Pool:
+    return Pool.create(mounted("xfs").new_directory())
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(vm=parts, name=parts)
+def test_a_name_is_kept_exactly_or_refused(pool_of_names: Pool, vm: str, name: str) -> None:
+    pool, volume_id = pool_of_names, f"{vm}/{name}"
+    try:
+        volume = pool.create_volume(volume_id, 512)
+    except InvalidName:
+        assert volume_id not in pool
+        assert os.listdir(pool.path) == ["pool.toml"]
+        return
+    assert [one.id for one in pool] == [volume_id]
+    assert [one.id for one in pool.volumes(volume.vm)] == [volume_id]
+    cycle(volume, b"one")
+    assert [one.id for one in pool] == [volume_id]
+    assert list(pool.verify()) == []
+    volume.remove()
+    assert os.listdir(pool.path) == ["pool.toml"]
+
+
+@given(value=st.one_of(st.none(), st.integers(), st.binary(), st.lists(st.text()), any_text))
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+def test_what_is_no_name_is_refused(pool_of_names: Pool, value: Any) -> None:
+    for ask in (pool_of_names.__getitem__, pool_of_names.vm, pool_of_names.volumes):
+        if ask == pool_of_names.volumes and value is None:
+            continue  # all volumes
+        try:
+            ask(value)
+        except LifecycleError:
+            continue

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from conformance.conftest import plant
 from lifecycle import Pool
 from lifecycle.hosts import attach
 from support.command_line import SHOW, Call, check_shape
+from support.image_trees import plant
 from support.mounts import FileSystem, read_only
 from support.snapshots import snapshot
 

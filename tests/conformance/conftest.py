@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from conformance.promises import PROMISES
-from conftest import create_pool
 from lifecycle import Pool
+from support.image_trees import plant
 from support.mounts import FileSystem, read_only
+from support.pools import create_pool
 
 Fill = Callable[[Mapping[str, bytes]], Pool]
 
@@ -52,13 +52,6 @@ def _fill_directory(where: FileSystem, contents: Mapping[str, bytes], undone: Ex
     Pool.create(tree, driver="directory")
     undone.enter_context(read_only(tree))
     return Pool.open(tree)
-
-
-def plant(tree: Path, contents: Mapping[str, bytes]) -> None:
-    """Put files of these contents into a tree."""
-    for name, content in contents.items():
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_bytes(content)
 
 
 _FILLS = {"reflink": _fill_reflink, "directory": _fill_directory}

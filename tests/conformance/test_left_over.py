@@ -2,10 +2,10 @@
 
 import pytest
 
-from conftest import NewPool
 from lifecycle import CrashPolicy, InvalidConfig, Pool, Refused, State, Volume
 from support.disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 from support.holding_open import by_another_process
+from support.pools import NewPool
 
 
 def crashed(pool: Pool, *, on_crash: str | None = None, written: bool = True) -> Volume:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 import lifecycle
-from conftest import create_pool
 from lifecycle import (
     VM,
     Change,
@@ -34,6 +33,7 @@ from lifecycle.errors import Holder
 from lifecycle.transfer.content import Content
 from support.disks import SIZE, cycle, disk, draw, numbers, seen
 from support.mounts import FileSystem
+from support.pools import create_pool
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 

@@ -9,7 +9,6 @@ from unittest import mock
 
 import pytest
 
-from conftest import create_pool
 from lifecycle import Change, Pool, State, StorageFailed, Volume, events
 from lifecycle.linux import holders
 from lifecycle.linux.files import Directory
@@ -17,6 +16,7 @@ from support.disks import SIZE, cycle, disk, draw, numbers, seen
 from support.failing_backend import backend_fails
 from support.listeners import Listener
 from support.mounts import FileSystem
+from support.pools import create_pool
 
 
 @pytest.fixture

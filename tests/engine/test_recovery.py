@@ -1,50 +1,28 @@
-"""Recovery of a whole pool after a crash, and the ways back from damage."""
+"""Recovery of a whole pool after a crash: crash policies, what was cut off, and what is left over."""
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from freezegun import freeze_time
 
-from lifecycle import LifecycleError, Pool, State, Volume
+from lifecycle import Pool, State, Volume
 from lifecycle.engine.recovery import Recovered
-from lifecycle.model import Finding
 from support import holding_open
 from support.command_line import Call
 from support.crash_injection import Stopped, acting_before_each_change, stopping_at
-from support.disks import SIZE, cycle, disk, draw, numbers, seen
-from support.mounts import FileSystem
+from support.damaged_volumes import FOREIGN, ID, LEFTOVERS, beside, files_of
+from support.disks import SIZE, cycle, disk, draw, seen
+from support.pools import NewPool
 from support.snapshots import snapshot
 
-ID = "ci-42/root"
-MakePool = Callable[..., Pool]
-
 
 @pytest.fixture
-def make_pool(xfs: FileSystem) -> MakePool:
-    """Return a function that makes a pool on XFS, with settings of `Pool.create`."""
-    return lambda **settings: Pool.create(xfs.new_directory(), **settings)
-
-
-@pytest.fixture
-def pool(make_pool: MakePool) -> Pool:
-    return make_pool(keep="all")
-
-
-def beside(volume: Volume, ending: str) -> Path:
-    """Return the path of a file of the volume."""
-    return Path(f"{volume.pool.path}/{volume.id}{ending}")
-
-
-def files_of(volume: Volume) -> set[str]:
-    """Return the names in its VM's directory."""
-    return set(os.listdir(beside(volume, "").parent))
+def pool(new_xfs_pool: NewPool) -> Pool:
+    return new_xfs_pool(keep="all")
 
 
 def found_of(pool: Pool, *vms: str) -> dict[str, Recovered]:
@@ -64,7 +42,6 @@ KINDS = {
     "volatile": VOLATILE,
     "disposable": DISPOSABLE,
 }
-
 POLICIES = [
     # kind, policy, written: the state afterwards and the event that led there
     ("persistent", "resume", True, State.DIRTY, None),
@@ -91,7 +68,7 @@ POLICIES = [
 @pytest.mark.parametrize("said_by", ["pool", "volume"])
 @pytest.mark.parametrize(("kind", "policy", "written", "state", "event"), POLICIES)
 def test_a_left_over_image_meets_its_crash_policy(
-    make_pool: MakePool,
+    new_xfs_pool: NewPool,
     kind: str,
     policy: str,
     written: bool,
@@ -100,7 +77,7 @@ def test_a_left_over_image_meets_its_crash_policy(
     said_by: str,
 ) -> None:
     other = "resume" if policy != "resume" else "revert"
-    pool = make_pool(keep="all", on_crash=policy if said_by == "pool" else other)
+    pool = new_xfs_pool(keep="all", on_crash=policy if said_by == "pool" else other)
     cycle(pool.create_volume("templates/debian", SIZE), b"debian")
     settings = KINDS[kind] | ({"on_crash": policy} if said_by == "volume" else {})
     volume = pool.create_volume(ID, **settings)
@@ -126,8 +103,8 @@ def test_a_left_over_image_meets_its_crash_policy(
 
 @pytest.mark.parametrize("policy", ["resume", "commit", "revert"])
 @pytest.mark.parametrize("kind", ["persistent", "disposable"])
-def test_a_running_vm_is_left_alone(make_pool: MakePool, kind: str, policy: str) -> None:
-    pool = make_pool(on_crash=policy)
+def test_a_running_vm_is_left_alone(new_xfs_pool: NewPool, kind: str, policy: str) -> None:
+    pool = new_xfs_pool(on_crash=policy)
     cycle(pool.create_volume("templates/debian", SIZE), b"debian")
     volume = pool.create_volume(ID, **KINDS[kind])
     volume.start()
@@ -142,8 +119,8 @@ def test_a_running_vm_is_left_alone(make_pool: MakePool, kind: str, policy: str)
     assert str(holder) in found[ID].text
 
 
-def test_only_the_vms_that_are_named_are_recovered(make_pool: MakePool) -> None:
-    pool = make_pool(on_crash="commit")
+def test_only_the_vms_that_are_named_are_recovered(new_xfs_pool: NewPool) -> None:
+    pool = new_xfs_pool(on_crash="commit")
     one, two = (pool.create_volume(f"{vm}/root", SIZE) for vm in ("one", "two"))
     for volume in (one, two):
         volume.start()
@@ -156,8 +133,8 @@ def test_only_the_vms_that_are_named_are_recovered(make_pool: MakePool) -> None:
 # ---------------------------------------------------------------- what fails stops nothing
 
 
-def test_the_others_are_recovered_past_a_damaged_volume(make_pool: MakePool) -> None:
-    pool = make_pool(on_crash="commit")
+def test_the_others_are_recovered_past_a_damaged_volume(new_xfs_pool: NewPool) -> None:
+    pool = new_xfs_pool(on_crash="commit")
     volumes = [pool.create_volume(f"{vm}/root", SIZE) for vm in ("a", "b", "c")]
     for volume in volumes:
         volume.start()
@@ -176,8 +153,8 @@ def test_the_others_are_recovered_past_a_damaged_volume(make_pool: MakePool) -> 
     assert found["b/root"].change is None
 
 
-def test_the_others_are_recovered_past_a_vm_that_is_none(make_pool: MakePool) -> None:
-    pool = make_pool(on_crash="commit")
+def test_the_others_are_recovered_past_a_vm_that_is_none(new_xfs_pool: NewPool) -> None:
+    pool = new_xfs_pool(on_crash="commit")
     volume = pool.create_volume("b/root", SIZE)
     volume.start()
     draw(volume, b"written")
@@ -190,9 +167,9 @@ def test_the_others_are_recovered_past_a_vm_that_is_none(make_pool: MakePool) ->
 
 
 def test_the_others_are_recovered_past_a_leftover_that_cannot_be_removed(
-    make_pool: MakePool,
+    new_xfs_pool: NewPool,
 ) -> None:
-    pool = make_pool(on_crash="commit")
+    pool = new_xfs_pool(on_crash="commit")
     volumes = [pool.create_volume(f"{vm}/root", SIZE) for vm in ("a", "b")]
     for volume in volumes:
         volume.start()
@@ -206,9 +183,9 @@ def test_the_others_are_recovered_past_a_leftover_that_cannot_be_removed(
 
 
 def test_the_command_line_says_what_failed_and_exits_with_1(
-    make_pool: MakePool, call: Call
+    new_xfs_pool: NewPool, call: Call
 ) -> None:
-    pool = make_pool(on_crash="commit")
+    pool = new_xfs_pool(on_crash="commit")
     good, bad = pool.create_volume("good/root", SIZE), pool.create_volume("bad/root", SIZE)
     good.start()
     draw(good, b"written")
@@ -224,33 +201,14 @@ def test_the_command_line_says_what_failed_and_exits_with_1(
     assert "Traceback" not in called.err
 
 
-def test_the_command_line_has_nothing_to_recover(make_pool: MakePool, call: Call) -> None:
-    pool = make_pool()
+def test_the_command_line_has_nothing_to_recover(new_xfs_pool: NewPool, call: Call) -> None:
+    pool = new_xfs_pool()
     pool.create_volume(ID, SIZE)
     assert call("recover", "--pool", pool.path).out == "nothing to recover\n"
     assert call("recover", "--pool", pool.path, "ci-42").out == "nothing to recover\n"
 
 
 # ---------------------------------------------------------------- leftovers
-
-LEFTOVERS = [
-    "root.img~abcd1234",
-    "root-dirty.img~0",
-    "root.json~ffffffff",
-    "root-import.img",
-    "gone.json",
-    "gone.img~abcd1234",
-    "gone-import.img",
-]
-FOREIGN = [
-    "notes.txt",
-    "root.img.bak",
-    "root.img@2018-01-02T03:04:05Z",
-    "root.img.01@2026-01-02T03:04:05Z",
-    ".root.img~abcd1234",
-    "-root.json",
-    "root",
-]
 
 
 def test_leftovers_are_removed_and_foreign_files_are_not(pool: Pool) -> None:
@@ -317,10 +275,12 @@ CUT = ["start", "stop", "import", "resize", "revert to 1", "revert to 0", "resiz
 
 @pytest.mark.parametrize("tidied", ["recover", "tidy", "verify"])
 @pytest.mark.parametrize("step", CUT)
-def test_tidying_after_any_crash_loses_nothing(make_pool: MakePool, step: str, tidied: str) -> None:
+def test_tidying_after_any_crash_loses_nothing(
+    new_xfs_pool: NewPool, step: str, tidied: str
+) -> None:
     """Wherever an event is cut off: no content that could be had before tidying is gone after it."""
     for change in range(1, 50):
-        pool = make_pool(keep="all")
+        pool = new_xfs_pool(keep="all")
         volume = pool.create_volume(ID, SIZE)
         cycle(volume, b"one")
         for name, act in lives(volume):
@@ -356,288 +316,7 @@ def what_can_be_had(volume: Volume) -> object:
     return view.state, view.current, view.next, seen(volume), held
 
 
-# ---------------------------------------------------------------- a record that cannot be read
-
-UNREADABLE = [b"", b"{", b"\xff\xfe\x00", b"[]", b'{"format": 1}', b'{"format": -1}', b"\0" * 4096]
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-def with_an_unreadable_record(pool: Pool, content: bytes, *, running: bool = False) -> Volume:
-    """Return a volume with the revisions 1 and 2 and the current image 3, and such a record."""
-    volume = pool.create_volume(ID, SIZE)
-    for mark in (b"one", b"two", b"three"):
-        cycle(volume, mark)
-    if running:
-        volume.start()
-        draw(volume, b"four!")
-    beside(volume, ".json").write_bytes(content)
-    assert volume.state is State.DAMAGED
-    return volume
-
-
-@pytest.mark.parametrize("content", UNREADABLE)
-def test_a_revert_leads_back_to_what_is_current(pool: Pool, content: bytes) -> None:
-    volume = with_an_unreadable_record(pool, content)
-    with freeze_time(AT):
-        volume.revert()
-
-    assert (volume.state, volume.current) == (State.REVERTED, 3)
-    assert seen(volume) == disk(b"three")
-    assert [seen(volume, number) for number in numbers(volume)] == [disk(b"one"), disk(b"two")]
-    assert beside(volume, ".json.damaged@2026-01-02T03:04:05Z").read_bytes() == content
-    assert cycle(volume, b"four") == 4
-
-
-@pytest.mark.parametrize("to", [0, 1, 2, 3])
-def test_a_revert_leads_back_to_any_revision(pool: Pool, to: int) -> None:
-    volume = with_an_unreadable_record(pool, b"{")
-    volume.revert(to)
-
-    assert (volume.state, volume.current) == (State.REVERTED, to)
-    assert seen(volume) == disk([b"", b"one", b"two", b"three"][to])
-    volume.revert(3)
-    assert seen(volume) == disk(b"three")
-    assert cycle(volume, b"four") == 4
-
-
-@pytest.mark.parametrize("running", [False, True])
-def test_an_import_leads_back(pool: Pool, running: bool) -> None:
-    volume = with_an_unreadable_record(pool, b"{", running=running)
-    outside = Path(f"{pool.path}.outside")
-    outside.write_bytes(disk(b"outside"))
-
-    volume.import_from(outside)
-
-    assert volume.state is State.COMMITTED
-    assert seen(volume) == disk(b"outside")
-    assert {seen(volume, number) for number in numbers(volume)} >= {
-        disk(b"one"),
-        disk(b"two"),
-        disk(b"three"),
-    }
-    assert [name for name in files_of(volume) if name.startswith("root.json.damaged@")]
-    used = {0, volume.current, *numbers(volume)}
-    assert cycle(volume, b"again") not in used
-
-
-@pytest.mark.parametrize("to", [None, 0, 1])
-def test_the_working_image_is_kept_as_a_revision(pool: Pool, to: int | None) -> None:
-    volume = with_an_unreadable_record(pool, b"{", running=True)
-
-    volume.revert(to)
-
-    kept = [one.number for one in volume.revisions if one.cause == "crash"]
-    assert len(kept) == 1
-    assert seen(volume, kept[0]) == disk(b"four!")
-    assert not os.path.exists(volume.path)
-    assert seen(volume) == disk({None: b"three", 0: b"", 1: b"one"}[to])
-
-
-@pytest.mark.parametrize("lead_back", ["revert", "import"])
-def test_the_way_back_can_be_cut_off_anywhere(make_pool: MakePool, lead_back: str) -> None:
-    """And then be gone again: no content is lost, and no number given twice."""
-    for change in range(1, 60):
-        pool = make_pool(keep="all")
-        volume = with_an_unreadable_record(pool, b"{", running=True)
-        outside = Path(f"{pool.path}.outside")
-        outside.write_bytes(disk(b"outside"))
-        act = (
-            volume.revert
-            if lead_back == "revert"
-            else functools.partial(volume.import_from, outside)
-        )
-        ended = True
-        try:
-            with stopping_at(change):
-                act()
-        except Stopped:
-            ended = False
-        if volume.state is State.DAMAGED:
-            act()
-        held = {seen(volume), *(seen(volume, number) for number in numbers(volume))}
-        if volume.look().running:
-            held.add(disk(b"four!") if Path(volume.path).read_bytes() == disk(b"four!") else b"")
-        expected = {disk(mark) for mark in (b"one", b"two", b"three", b"four!")}
-        assert held >= expected, f"cut off at change {change}"
-        if ended:
-            return
-    pytest.fail("the way back never ended")
-
-
-def test_a_working_image_that_is_no_file_does_not_bar_the_way(pool: Pool) -> None:
-    volume = pool.create_volume(ID, SIZE)
-    cycle(volume, b"one")
-    os.symlink("/dev/null", volume.path)
-    assert volume.state is State.DAMAGED
-
-    change = volume.revert()
-
-    assert volume.state is change.dest is State.REVERTED
-    assert seen(volume) == disk(b"one")
-
-
-def test_a_current_image_that_was_cut_short(pool: Pool) -> None:
-    volume = pool.create_volume(ID, SIZE)
-    cycle(volume, b"one")
-    cycle(volume, b"two")
-    os.truncate(beside(volume, ".img"), 0)
-    assert volume.state is State.DAMAGED
-
-    volume.revert()
-
-    assert (volume.state, volume.current) == (State.REVERTED, 1)
-    assert seen(volume) == disk(b"one")
-    assert cycle(volume, b"three") == 3
-
-
-# ---------------------------------------------------------------- a record that is lost
-
-
-@pytest.mark.parametrize("committed", [0, 1, 3])
-@pytest.mark.parametrize("kept", ["all", "last 0"])
-def test_numbers_are_known_without_the_record(
-    make_pool: MakePool, committed: int, kept: str
-) -> None:
-    volume = make_pool(keep=kept).create_volume(ID, SIZE)
-    for number in range(committed):
-        cycle(volume, b"%d" % number)
-    held = seen(volume)
-    beside(volume, ".json").unlink()
-
-    assert volume.state is State.COMMITTED
-    assert seen(volume) == held
-    assert volume.current == max(committed, 1)
-    assert cycle(volume, b"next") == max(committed, 1) + 1
-
-
-def test_no_number_is_used_twice_though_the_record_was_lost_after_a_revert(pool: Pool) -> None:
-    volume = pool.create_volume(ID, SIZE)
-    for mark in (b"one", b"two", b"three"):
-        cycle(volume, mark)
-    volume.revert(1)
-    beside(volume, ".json").unlink()
-
-    assert (volume.state, volume.current) == (State.REVERTED, 1)
-    assert cycle(volume, b"four") == 4
-    assert [seen(volume, one) for one in numbers(volume)] == [
-        disk(mark) for mark in (b"one", b"two", b"three")
-    ]
-
-
-def test_what_runs_goes_on_though_the_record_was_lost(pool: Pool) -> None:
-    volume = pool.create_volume(ID, SIZE)
-    cycle(volume, b"one")
-    volume.start()
-    beside(volume, ".json").unlink()
-    assert volume.state is State.STARTED
-    draw(volume, b"two")
-    assert volume.stop().revision == 2
-    assert seen(volume, 1) == disk(b"one")
-
-
 # ---------------------------------------------------------------- verify
-
-
-def verified(pool: Pool) -> dict[str, Finding]:
-    return {one.path: one for one in pool.verify()}
-
-
-def test_a_sound_pool_has_no_findings(pool: Pool) -> None:
-    volume = pool.create_volume(ID, SIZE)
-    cycle(volume, b"one")
-    cycle(volume, b"two")
-    volume.revert()
-    volume.resize(2 * SIZE)
-    volume.start()
-    draw(volume, b"three")
-    volume.checkpoint()
-    cycle(pool.create_volume("ci-42/data", SIZE), b"other")
-    pool.create_volume("ci-42/new", SIZE)
-    assert verified(pool) == {}
-
-
-@pytest.mark.parametrize("ending", [".img", ".img.1@2026-01-02T03:04:05Z"])
-def test_verify_names_an_image_that_was_changed_in_place(pool: Pool, ending: str) -> None:
-    volume = pool.create_volume(ID, SIZE)
-    with freeze_time(AT):
-        cycle(volume, b"one")
-        cycle(volume, b"two")
-    with beside(volume, ending).open("r+b") as image:
-        image.write(b"vandal")
-
-    found = verified(pool)
-
-    assert {path: one.harmful for path, one in found.items()} == {f"{ID}{ending}": True}
-    assert "changed in place" in found[f"{ID}{ending}"].text
-
-
-def test_verify_names_a_revision_that_was_cut_short(pool: Pool) -> None:
-    volume = pool.create_volume(ID, SIZE)
-    with freeze_time(AT):
-        cycle(volume, b"one")
-        cycle(volume, b"two")
-    os.truncate(beside(volume, ".img.1@2026-01-02T03:04:05Z"), 0)
-
-    found = verified(pool)
-
-    assert list(found) == [f"{ID}.img.1@2026-01-02T03:04:05Z"]
-    assert all(one.harmful for one in found.values())
-    with pytest.raises(LifecycleError, match="cut short"):
-        volume.revert(1)
-    assert seen(volume) == disk(b"two")
-
-
-@pytest.mark.parametrize("name", [*LEFTOVERS, *FOREIGN])
-def test_verify_names_what_lies_about(pool: Pool, name: str) -> None:
-    volume = pool.create_volume(ID, SIZE)
-    path = beside(volume, "").parent / name
-    path.write_bytes(beside(volume, ".json").read_bytes())
-    before = snapshot(pool.path)
-
-    found = verified(pool)
-
-    assert {one: finding.harmful for one, finding in found.items()} == {f"ci-42/{name}": False}
-    assert snapshot(pool.path) == before
-
-
-def test_verify_names_what_lies_beside_the_vms(pool: Pool) -> None:
-    Path(pool.path, "notes.txt").touch()
-    assert {path: one.harmful for path, one in verified(pool).items()} == {"notes.txt": False}
-
-
-def test_verify_names_a_damaged_volume(pool: Pool) -> None:
-    volume = with_an_unreadable_record(pool, b"{")
-    found = verified(pool)
-    assert found[ID].harmful
-    assert "revert" in found[ID].text
-    volume.revert()
-    assert [one for one in pool.verify() if one.harmful] == []
-
-
-def test_a_copied_pool_is_sound(pool: Pool, tmp_path: Path) -> None:
-    """A pool can be moved with what keeps hard links, times and holes; nothing else is needed."""
-    volume = pool.create_volume(ID, SIZE)
-    cycle(volume, b"one")
-    cycle(volume, b"two")
-    volume.revert()
-    copy = f"{pool.path}.copy"
-    assert os.system(f"cp -a '{pool.path}' '{copy}'") == 0
-
-    there = Pool.open(copy)
-
-    assert list(there.verify()) == []
-    assert (there[ID].state, there[ID].current, numbers(there[ID])) == (State.REVERTED, 1, [1, 2])
-    assert cycle(there[ID], b"three") == 3
-
-
-def test_time_runs_backwards_between_commits(pool: Pool) -> None:
-    volume = pool.create_volume(ID, SIZE)
-    for number in range(1, 4):
-        with freeze_time(AT - timedelta(days=number)):
-            assert cycle(volume, b"%d" % number) == number
-    assert verified(pool) == {}
-    volume.revert()
-    assert volume.current == 2
 
 
 def test_acting_before_each_change_sees_changes(pool: Pool) -> None:

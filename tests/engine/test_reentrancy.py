@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from conftest import create_pool
 from lifecycle import Change, Pool, Refused, State, Volume, events
 from support.disks import SIZE, cycle, disk, draw, numbers, seen
 from support.mounts import FileSystem
+from support.pools import create_pool
 
 
 @pytest.fixture

@@ -10,20 +10,11 @@ from typing import Any
 import pytest
 from freezegun import freeze_time
 
-from conftest import create_pool
-from lifecycle import (
-    Change,
-    LifecycleError,
-    Pool,
-    State,
-    Vetoed,
-    Volume,
-    events,
-    policies,
-)
+from lifecycle import Change, LifecycleError, Pool, State, Vetoed, Volume, events, policies
 from support.disks import SIZE, cycle, disk, draw, numbers
 from support.listeners import Listener, three
 from support.mounts import FileSystem
+from support.pools import create_pool
 from support.snapshots import snapshot
 
 

@@ -1,1 +1,1 @@
-"""Those who call, with the real programs: QEMU, and guests that really boot."""
+"""Those who call: libvirt, QEMU, systemd, any command; with the real programs where they can be had."""

@@ -1,4 +1,4 @@
-"""`lifecycle attach`: a volume in the words of each hypervisor, checked by the real ones where they can be had."""
+"""`lifecycle attach`: a volume in the words of each hypervisor."""
 
 from __future__ import annotations
 
@@ -6,43 +6,28 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle import InUse, Pool, Refused, State, Volume
+from lifecycle import Pool, Volume
 from lifecycle.errors import Unsupported
 from lifecycle.hosts import attach
 from lifecycle.hosts.attach import Disk, fragment, identifier, letters, text_of
 from support.command_line import Call
-from support.disks import MIB, SIZE, disk, draw, seen
-from support.holding_open import by_another_process, by_loop_device, going_with_us
-from support.mounts import FileSystem, run
-
-
-def needed(program: str, package: str) -> str:
-    """Return the program's path; without it the test is skipped, but fails where `CI` is set."""
-    path = shutil.which(program)
-    if path is None:
-        reason = f"{program} is not installed (package {package})"
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    return path
-
+from support.disks import MIB, SIZE
+from support.holding_open import going_with_us
+from support.mounts import FileSystem
 
 # ---------------------------------------------------------------- the words
 
 PLAIN = Disk("/p/ci/root-dirty.img", "root", direct=True)
 AWKWARD = Disk("/p, & <q>/c i/dätá-1-dirty.img", "dätá-1", place=26, rw=False)
-
 WORDS = {
     "qemu": (
         [
@@ -250,134 +235,6 @@ def test_what_cannot_be_attached(
     assert complaint in call("attach", *words, status=status).err
 
 
-# ---------------------------------------------------------------- QEMU
-
-
-def qemu(arguments: list[str], *commands: tuple[str, dict[str, Any]]) -> list[Any]:
-    """Start QEMU with its machine stopped, send it QMP commands, and return what each returned."""
-    program = needed("qemu-system-x86_64", "qemu-system-x86")
-    machine = (
-        "-S -nodefaults -no-user-config -display none -accel tcg -machine q35 -m 64 -qmp stdio"
-    )
-    given = [
-        json.dumps({"execute": name, "arguments": more})
-        for name, more in (("qmp_capabilities", {}), *commands, ("quit", {}))
-    ]
-    done = subprocess.run(
-        [program, *machine.split(), *arguments],
-        input="\n".join(given),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    # what `qemu-io` does is printed between
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert not [one for one in said if "error" in one], said
-    return [one["return"] for one in said if "return" in one][1:-1]
-
-
-def io(command: str) -> tuple[str, dict[str, Any]]:
-    """Return the QMP command that does this to the disk as its guest would."""
-    line = f'qemu-io -d disk-root/virtio-backend "{command}"'
-    return "human-monitor-command", {"command-line": line}
-
-
-@pytest.fixture
-def awkward_pool(file_system: FileSystem) -> Pool:
-    """A pool on each file system, in a directory of a name that must be quoted everywhere."""
-    where = file_system.new_directory() / "p, & <q> 'ä'"
-    return Pool.create(where, setup_check=file_system.has_reflinks)
-
-
-def test_qemu_takes_it_as_it_is_meant(awkward_pool: Pool, file_system: FileSystem) -> None:
-    root = awkward_pool.create_volume("ci/root", MIB)
-    root.start()
-    draw(root, b"x" * MIB)
-    before = os.stat(root.path).st_blocks
-    arguments = attach.for_qemu(attach.disk_of(root))
-    discarded, zeroed, disks, nodes = qemu(
-        arguments,
-        io("discard 0 256k"),
-        io("write -z 256k 256k"),
-        ("query-block", {}),
-        ("query-named-block-nodes", {}),
-    )
-    assert (discarded, zeroed) == ("", "")
-
-    (found,) = disks
-    assert found["qdev"] == "/machine/peripheral/disk-root/virtio-backend"
-    inserted = found["inserted"]
-    direct = file_system.kind != "btrfs"
-    assert inserted["file"] == root.path
-    assert (inserted["drv"], inserted["ro"], inserted["detect_zeroes"]) == ("raw", False, "unmap")
-    cache = {"direct": direct, "no-flush": False, "writeback": True}
-    assert [node["cache"] for node in nodes] == [cache, cache]
-
-    # what the guest discards is given back to the pool
-    with open(root.path, "rb") as image:
-        os.fsync(image.fileno())
-    assert os.stat(root.path).st_blocks <= before - (256 << 10) // 512
-    root.stop()
-    assert seen(root) == bytes(512 << 10) + b"x" * (512 << 10)
-
-
-def test_qemu_does_not_write_to_what_is_read_only(awkward_pool: Pool) -> None:
-    root = awkward_pool.create_volume("ci/root", MIB, rw=False)
-    root.start()
-    (disks,) = qemu(attach.for_qemu(attach.disk_of(root)), ("query-block", {}))
-    assert disks[0]["inserted"]["ro"] is True
-    assert root.stop().event == "release"
-
-
-# ---------------------------------------------------------------- libvirt
-
-
-def test_libvirt_takes_it_as_it_is_meant(awkward_pool: Pool, tmp_path: Path) -> None:
-    virsh = needed("virsh", "libvirt-clients")
-    root = awkward_pool.create_volume("ci/root", SIZE)
-    awkward_pool.create_volume("ci/var-ä", SIZE, rw=False)
-    disks = "".join(attach.for_libvirt(attach.disk_of(one)) for one in awkward_pool.volumes("ci"))
-    domain = tmp_path / "domain.xml"
-    domain.write_text(
-        "<domain type='test'><name>ci</name><memory>65536</memory><os><type>hvm</type></os>"
-        f"<devices>{disks}</devices></domain>"
-    )
-    done = subprocess.run(
-        [
-            virsh,
-            "--quiet",
-            "--connect",
-            "test:///default",
-            f"define --validate {domain}; dumpxml ci",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = ElementTree.fromstring(done.stdout[done.stdout.index("<domain") :]).findall(".//disk")
-    drivers = [one.find("driver") for one in found]
-    cache = "none" if attach.disk_of(root).direct else "writeback"
-    assert [dict(one.attrib) for one in drivers if one is not None] == [
-        {
-            "name": "qemu",
-            "type": "raw",
-            "cache": cache,
-            "discard": "unmap",
-            "detect_zeroes": "unmap",
-        },
-        {"name": "qemu", "type": "raw", "cache": cache},
-    ]
-    sources = [one.find("source") for one in found]
-    assert [one.attrib["file"] for one in sources if one is not None] == [
-        one.path for one in awkward_pool.volumes("ci")
-    ]
-    targets = [one.find("target") for one in found]
-    assert [one.attrib["dev"] for one in targets if one is not None] == ["vda", "vdb"]
-    assert [one.find("readonly") is not None for one in found] == [False, True]
-
-
 # ---------------------------------------------------------------- those that are not packaged: their grammar
 
 TYPES: dict[str, Callable[[Any], bool]] = {
@@ -423,107 +280,6 @@ def test_xl_could_take_it(disk: Disk) -> None:
     assert keys["access"] == ("rw" if disk.rw else "ro")
     assert re.fullmatch(r"xvd[a-z]+", keys["vdev"])
     assert flags <= {"discard", "direct-io-safe"}
-
-
-# ---------------------------------------------------------------- loop devices
-
-
-def of_loop(device: str, attribute: str) -> str:
-    return Path("/sys/block", os.path.basename(device), attribute).read_text().strip()
-
-
-@pytest.mark.parametrize("rw", [True, False])
-def test_a_loop_device_is_the_volume(call: Call, xfs_pool: Pool, rw: bool) -> None:
-    root = xfs_pool.create_volume("ci/root", MIB, rw=rw)
-    root.start()
-    called = call("attach", "ci/root", "--for", "loop")
-    device = called.out.rstrip("\n")
-    with going_with_us(device, root.path):
-        assert called.err == ""
-        assert of_loop(device, "loop/backing_file") == root.path
-        assert of_loop(device, "ro") == ("0" if rw else "1")
-        assert of_loop(device, "loop/dio") == "1"
-        complaint = call("stop", "ci", status=3).complaint
-        assert f"its image is in use by {device}; stop the VM or detach it first" in complaint
-        if rw:
-            with open(device, "r+b") as opened:
-                opened.write(b"written")
-                opened.flush()
-                os.fsync(opened.fileno())
-    root.stop()
-    assert seen(root) == disk(b"written" if rw else b"", size=MIB)
-
-
-def test_a_loop_device_where_the_cache_is_not_passed_by(
-    pool: Pool, file_system: FileSystem
-) -> None:
-    root = pool.create_volume("ci/root", MIB)
-    root.start()
-    device = attach.attach_loop(root)
-    with going_with_us(device, root.path):
-        assert of_loop(device, "loop/dio") == ("0" if file_system.kind == "btrfs" else "1")
-
-
-def test_what_is_written_to_by_another_gets_no_loop_device(call: Call, root: Volume) -> None:
-    root.start()
-    with by_another_process(root.path) as holder:
-        complaint = call("attach", "ci/root", "--for", "loop", status=3).complaint
-        assert f"cannot attach: its image is in use by {holder}" in complaint
-    with by_loop_device(root.path) as holder, pytest.raises(InUse) as caught:
-        attach.attach_loop(root)
-    assert caught.value.holders == (holder,)
-    assert root.stop().event == "release"
-
-
-def test_what_no_one_may_write_to_can_have_several(xfs_pool: Pool) -> None:
-    root = xfs_pool.create_volume("ci/root", MIB, rw=False)
-    root.start()
-    with by_loop_device(root.path) as holder:
-        device = attach.attach_loop(root)
-        with going_with_us(device, root.path):
-            assert device != holder.name
-
-
-def test_at_rest_there_is_nothing_to_make_a_loop_device_of(root: Volume) -> None:
-    with pytest.raises(Refused) as caught:
-        attach.attach_loop(root)
-    assert caught.value.state == State.CREATED
-    assert "start" in caught.value.allowed
-
-
-@pytest.mark.parametrize(
-    ("script", "complaint"),
-    [
-        (None, "losetup is not installed"),
-        ("echo 'losetup: cannot find  an unused one' >&2; exit 1", "cannot find an unused one"),
-        ("exit 5", "exit status 5"),
-    ],
-)
-def test_without_loop_devices(
-    call: Call,
-    root: Volume,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    script: str | None,
-    complaint: str,
-) -> None:
-    root.start()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(attach, "SBIN", "")
-    if script is not None:
-        (tmp_path / "losetup").write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "losetup").chmod(0o755)
-    assert complaint in call("attach", "ci/root", "--for", "loop", status=1).complaint
-
-
-def test_it_is_found_where_administrators_programs_are(
-    root: Volume, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    root.start()
-    device = attach.attach_loop(root)
-    with going_with_us(device, root.path):
-        assert run("losetup", "--noheadings", "--output", "BACK-FILE", device).strip() == root.path
 
 
 # ---------------------------------------------------------------- the page about it

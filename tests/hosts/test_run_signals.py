@@ -15,9 +15,9 @@ import pytest
 from lifecycle import Pool, Volume
 from lifecycle.errors import InUse
 from lifecycle.hosts import wrapped
-from subscribers.test_hooks import put
 from support.command_line import call_apart
 from support.disks import SIZE, disk, seen
+from support.hook_programs import put
 
 SIGNALS = ["TERM", "INT", "USR1"]
 WRITE = "printf written | dd of={root} conv=notrunc status=none"

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from conftest import create_pool
 from lifecycle import Change, Pool, State, events, ids
 from lifecycle.linux import journal
 from lifecycle.subscribers import log
@@ -22,6 +21,7 @@ from support.disks import SIZE, draw
 from support.failing_backend import backend_fails
 from support.journald import Journald
 from support.mounts import FileSystem
+from support.pools import create_pool
 
 
 class Kept(logging.Handler):

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from freezegun import freeze_time
 
-from conftest import NewPool
 from lifecycle import Pool, ids
 from lifecycle.reflink import record
 from support.command_line import Call
 from support.disks import SIZE, cycle, disk, numbers, seen
+from support.pools import NewPool
 
 
 def test_a_clock_that_goes_backwards_changes_no_order(new_pool: NewPool) -> None:

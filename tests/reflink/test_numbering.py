@@ -1,6 +1,5 @@
 """Numbers over a long life: a thousand commits, with everything between them that could confuse the count."""
 
-from conftest import create_pool
 from lifecycle import Pool, Volume
 from support.between_commits import (
     discard,
@@ -12,6 +11,7 @@ from support.between_commits import (
 )
 from support.disks import SIZE, cycle, numbers
 from support.mounts import FileSystem
+from support.pools import create_pool
 
 COMMITS = 1000
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from freezegun import freeze_time
 
-from conftest import create_pool
 from lifecycle import Pool, State, Volume
 from support.disks import SIZE, cycle, draw, seen, seen_by_vm
 from support.mounts import FileSystem
+from support.pools import create_pool
 from support.required_programs import program
 
 Copy = Callable[[Path, Path], None]

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from conftest import create_pool
 from lifecycle import (
     Change,
     LifecycleError,
@@ -30,6 +29,7 @@ from support.command_line import Call
 from support.disks import SIZE, cycle, draw, numbers
 from support.failing_backend import backend_fails
 from support.mounts import FileSystem
+from support.pools import create_pool
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+
+from support import required_programs
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 MODULES = ("virtio_pci", "virtio_blk", "pvpanic-pci")
@@ -147,17 +148,10 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Guest:
         "busybox": "busybox-static",
     }.items():
         if shutil.which(program) is None:
-            lacking(f"{program} is not installed (package {package})")
+            required_programs.missing(f"{program} is not installed (package {package})")
     kernel = _kernel()
     below = tmp_path_factory.mktemp("guest")
     return Guest(kernel / "vmlinuz", _make_initramfs(kernel, below))
-
-
-def lacking(reason: str) -> NoReturn:
-    """Skip the test for want of a real part; where `CI` is set that is a failure."""
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 # ---------------------------------------------------------------- making it
@@ -170,7 +164,7 @@ def _kernel() -> Path:
         cache = Path(home) / "lifecycle-tests"
         cache.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
-        lacking(f"needs a place of this user's to keep a kernel in: {error}")
+        required_programs.missing(f"needs a place of this user's to keep a kernel in: {error}")
     kept = cache / KERNEL_PACKAGE
     with open(cache / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -185,7 +179,9 @@ def _fetch_kernel(below: Path) -> None:
     depends = _run("apt-cache", "depends", "--important", KERNEL_PACKAGE)
     concrete = re.search(r"Depends: (linux-image-\S+)", depends)
     if concrete is None:
-        lacking(f"the package {KERNEL_PACKAGE} is not known to apt (apt-get update)")
+        required_programs.missing(
+            f"the package {KERNEL_PACKAGE} is not known to apt (apt-get update)"
+        )
     _run("apt-get", "download", concrete[1], below=below)
     (package,) = below.glob("*.deb")
     _run("dpkg-deb", "--fsys-tarfile", str(package), below=below, into="package.tar")
@@ -208,7 +204,7 @@ def _make_initramfs(kernel: Path, below: Path) -> Path:
     """Write the initramfs: busybox, the modules, and INIT; return its path."""
     busybox = Path(shutil.which("busybox") or "").read_bytes()
     if b"/ld-linux" in busybox:
-        lacking("busybox is not a static one (package busybox-static)")
+        required_programs.missing("busybox is not a static one (package busybox-static)")
     root = below / "root"
     for name in ("bin", "dev", "proc", "sys", "mnt"):
         (root / name).mkdir(parents=True)
@@ -244,9 +240,11 @@ def _run(*words: str, below: Path | None = None, into: str | None = None, given:
             words, cwd=below, input=given.encode(), capture_output=True, check=False
         )
     except FileNotFoundError:
-        lacking(f"{words[0]} is not installed")
+        required_programs.missing(f"{words[0]} is not installed")
     if done.returncode != 0:
-        lacking(f"{' '.join(words)} failed: {done.stderr.decode(errors='replace').strip()}")
+        required_programs.missing(
+            f"{' '.join(words)} failed: {done.stderr.decode(errors='replace').strip()}"
+        )
     if below is not None and into is not None:
         (below / into).write_bytes(done.stdout)
     return done.stdout.decode(errors="replace") if into is None else ""

@@ -1,23 +1,82 @@
-"""What the tests of hosts ask for: one libvirtd for all, and VMs on volumes."""
+"""What the tests of libvirt ask for: its hook, to be called; one libvirtd for all, and VMs on volumes."""
 
 from __future__ import annotations
 
-import os
+import io
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pytest
 
 from lifecycle import Pool, Volume
+from lifecycle.hosts.libvirt import domain_events
+from lifecycle.hosts.libvirt import hook as hook_
 from lifecycle.machine import known_pools
+from support import required_programs
 from support.console_guest import LISTEN, Console, copied
+from support.disks import SIZE
 from support.guest import Guest
+from support.libvirt_hook import Hook
 from support.libvirtd import Libvirt, libvirtd
 from support.mounts import CannotMount, FileSystem
 
 Define = Callable[..., "Machine"]
+
+
+# ---------------------------------------------------------------- the hook, called by the test
+
+
+@pytest.fixture
+def vms(xfs: FileSystem) -> Pool:
+    pool = Pool.create(xfs.new_directory())
+    known_pools.enter(pool.path)
+    return pool
+
+
+@pytest.fixture
+def root(vms: Pool) -> Volume:
+    return vms.create_volume("ci/root", SIZE)
+
+
+@pytest.fixture
+def same_pool(vms: Pool, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """The pool; the hook, which opens its own, gets this one, of which something can be made to fail."""
+    monkeypatch.setattr(Pool, "open", lambda _path: vms)
+    return vms
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Hook:
+    """Return a function that calls the hook with XML, expects its exit status, and returns what it complains of."""
+
+    def hook(step: str, content: str | bytes, reason: str = "-", *, status: int = 0) -> str:
+        given = content.encode() if isinstance(content, str) else content
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(complaints := io.BytesIO()))
+        phase = "end" if step in {"stopped", "release"} else "begin"
+        found = hook_.run(["ci", step, phase, reason])
+        assert capfdbinary.readouterr().out == b""
+        sys.stderr.flush()
+        said = complaints.getvalue().decode()
+        assert found == status, said
+        assert len(said.splitlines()) == status
+        return said
+
+    return hook
+
+
+@pytest.fixture
+def status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where libvirt's notes on the VM are."""
+    monkeypatch.setattr(domain_events, "STATUS", f"{tmp_path}/{{name}}.xml")
+    return tmp_path / "ci.xml"
+
+
+# ---------------------------------------------------------------- a real libvirtd
 
 
 class Machine:
@@ -63,14 +122,8 @@ def daemon(mounted: Callable[[str], FileSystem]) -> Iterator[Libvirt]:
         try:
             running = held.enter_context(libvirtd(on))
         except CannotMount as error:
-            unavailable(f"needs libvirtd: {error}")
+            required_programs.missing(f"needs libvirtd: {error}")
         yield running
-
-
-def unavailable(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +133,7 @@ def booting(daemon: Libvirt, guest: Guest) -> Guest:
 
 
 @pytest.fixture
-def vms(daemon: Libvirt, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+def vm_pool(daemon: Libvirt, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
     """A pool that the hook knows, on the file system that QEMU can reach."""
     monkeypatch.setenv("LIFECYCLE_CONFIG", str(daemon.config))
     pool = Pool.create(daemon.place / f"pool-{uuid.uuid4().hex}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hosts.conftest import Define, Machine
+from hosts.libvirt.conftest import Define, Machine
 from lifecycle import Pool, Volume
 from lifecycle.machine import known_pools
 from support.disks import MIB, cycle, disk, draw, numbers, seen, seen_by_vm
@@ -45,17 +45,17 @@ def pattern(word: str, size: int) -> bytes:
 
 
 def test_what_guests_write_is_committed_taken_back_and_freed(
-    vms: Pool, define: Define, tmp_path: Path
+    vm_pool: Pool, define: Define, tmp_path: Path
 ) -> None:
-    root = vms.create_volume("ci/root", SIZE, on_crash="commit")
+    root = vm_pool.create_volume("ci/root", SIZE, on_crash="commit")
     full = tmp_path / "full"
     full.write_bytes(b"x" * SIZE)
-    data = vms.clone(str(full), "ci/data")
+    data = vm_pool.clone(str(full), "ci/data")
     empty = tmp_path / "ext4"
     empty.touch()
     os.truncate(empty, 4 * SIZE)
     run("mkfs.ext4", "-q", str(empty))
-    files = vms.clone(str(empty), "ci/files")
+    files = vm_pool.clone(str(empty), "ci/files")
     ci = define("ci", root, data, files)
 
     ci.boot()
@@ -96,9 +96,9 @@ def test_what_guests_write_is_committed_taken_back_and_freed(
 
 
 def test_a_guest_outlives_its_saving_and_the_daemon(
-    vms: Pool, define: Define, daemon: Libvirt
+    vm_pool: Pool, define: Define, daemon: Libvirt
 ) -> None:
-    root = vms.create_volume("ci/root", SIZE, on_crash="revert")
+    root = vm_pool.create_volume("ci/root", SIZE, on_crash="revert")
     ci = define("ci", root)
     ci.boot()
     ci.console.do("memory=kept; echo before | dd of=/dev/vda conv=fsync,notrunc 2>/dev/null")
@@ -106,7 +106,7 @@ def test_a_guest_outlives_its_saving_and_the_daemon(
     saved = str(daemon.place / f"{ci.name}.save")
     daemon.virsh("save", ci.name, saved)
     assert (root.state, root.in_use_by, numbers(root)) == ("dirty", (), [])
-    vms.recover()  # as at the boot of the host
+    vm_pool.recover()  # as at the boot of the host
     assert (root.state, seen_by_vm(root)[:7]) == ("dirty", b"before\n")
     daemon.virsh("restore", saved)
     ci.console.connect()
@@ -132,9 +132,9 @@ def test_a_guest_outlives_its_saving_and_the_daemon(
 
 
 def test_a_start_that_cannot_be_is_refused_by_virsh_with_the_reason(
-    vms: Pool, define: Define
+    vm_pool: Pool, define: Define
 ) -> None:
-    volumes = [vms.create_volume(f"ci/{name}", SIZE) for name in ("root", "home", "swap")]
+    volumes = [vm_pool.create_volume(f"ci/{name}", SIZE) for name in ("root", "home", "swap")]
     ci = define("ci", *volumes)
     volumes[2].start()
     with by_loop_device(volumes[2].path) as holder:
@@ -150,8 +150,8 @@ def test_a_start_that_cannot_be_is_refused_by_virsh_with_the_reason(
     assert [one.state for one in volumes] == ["created"] * 3
 
 
-def test_a_disk_that_another_vm_has_is_refused_by_its_name(vms: Pool, define: Define) -> None:
-    root = vms.create_volume("ci/root", SIZE)
+def test_a_disk_that_another_vm_has_is_refused_by_its_name(vm_pool: Pool, define: Define) -> None:
+    root = vm_pool.create_volume("ci/root", SIZE)
     one, two = define("one", root), define("two", root)
     one.start_paused()
     draw(root, b"of one")
@@ -164,10 +164,10 @@ def test_a_disk_that_another_vm_has_is_refused_by_its_name(vms: Pool, define: De
     assert root.state == "committed"
 
 
-def test_a_disposable_of_a_template_that_commits_meanwhile(vms: Pool, define: Define) -> None:
-    template = vms.create_volume("template/root", SIZE)
+def test_a_disposable_of_a_template_that_commits_meanwhile(vm_pool: Pool, define: Define) -> None:
+    template = vm_pool.create_volume("template/root", SIZE)
     cycle(template, b"old")
-    volume = vms.create_volume("ci/root", source=template)
+    volume = vm_pool.create_volume("ci/root", source=template)
     ci = define("ci", volume)
     ci.start_paused()
     cycle(template, b"new")
@@ -180,10 +180,10 @@ def test_a_disposable_of_a_template_that_commits_meanwhile(vms: Pool, define: De
     ci.destroy()
 
 
-def test_volumes_of_several_pools(vms: Pool, define: Define, daemon: Libvirt) -> None:
+def test_volumes_of_several_pools(vm_pool: Pool, define: Define, daemon: Libvirt) -> None:
     other = Pool.create(daemon.place / f"other-{uuid.uuid4().hex}")
     known = known_pools.enter(other.path)
-    volumes = [vms.create_volume("ci/root", SIZE), other.create_volume("ci/root", SIZE)]
+    volumes = [vm_pool.create_volume("ci/root", SIZE), other.create_volume("ci/root", SIZE)]
     ci = define("ci", *volumes)
     ci.start_paused()
     for volume in volumes:
@@ -193,9 +193,9 @@ def test_volumes_of_several_pools(vms: Pool, define: Define, daemon: Libvirt) ->
     assert [(one.state, seen(one)[:7]) for one in volumes] == [("committed", b"written")] * 2
 
 
-def test_managed_save_and_a_start_afresh(vms: Pool, define: Define) -> None:
-    kept = vms.create_volume("ci/kept", SIZE)
-    thrown = vms.create_volume("ci/thrown", SIZE, on_crash="revert")
+def test_managed_save_and_a_start_afresh(vm_pool: Pool, define: Define) -> None:
+    kept = vm_pool.create_volume("ci/kept", SIZE)
+    thrown = vm_pool.create_volume("ci/thrown", SIZE, on_crash="revert")
     ci = define("ci", kept, thrown)
     ci.start_paused()
     draw(kept, b"one")
@@ -213,22 +213,22 @@ def test_managed_save_and_a_start_afresh(vms: Pool, define: Define) -> None:
     assert [kept.state, thrown.state] == ["committed", "reverted"]
 
 
-def test_qemu_that_cannot_start_leaves_the_volumes_at_rest(vms: Pool, define: Define) -> None:
-    root = vms.create_volume("ci/root", SIZE)
+def test_qemu_that_cannot_start_leaves_the_volumes_at_rest(vm_pool: Pool, define: Define) -> None:
+    root = vm_pool.create_volume("ci/root", SIZE)
     ci = define("ci", root, "/nonexistent/disk")
     assert "/nonexistent/disk" in ci.daemon.refused("start", ci.name)
     assert (root.state, numbers(root)) == ("created", [])
 
 
-def test_qemu_that_is_not_root_reaches_the_image_and_no_more(vms: Pool, define: Define) -> None:
-    root = vms.create_volume("group/ci/root", SIZE)
-    other = vms.create_volume("other/root", SIZE)
+def test_qemu_that_is_not_root_reaches_the_image_and_no_more(vm_pool: Pool, define: Define) -> None:
+    root = vm_pool.create_volume("group/ci/root", SIZE)
+    other = vm_pool.create_volume("other/root", SIZE)
     ci = define("ci", root)
     ci.start_paused()
     (qemu,) = root.in_use_by
     assert os.stat(f"/proc/{qemu.pid}").st_uid == os.stat(root.path).st_uid != 0
     modes = {
-        path: stat.S_IMODE(os.stat(os.path.join(vms.path, path)).st_mode)
+        path: stat.S_IMODE(os.stat(os.path.join(vm_pool.path, path)).st_mode)
         for path in (".", "group", "group/ci", "other")
     }
     assert modes == {".": 0o711, "group": 0o711, "group/ci": 0o711, "other": 0o700}
@@ -242,22 +242,22 @@ def test_qemu_that_is_not_root_reaches_the_image_and_no_more(vms: Pool, define: 
 
 
 def test_a_vm_with_none_of_our_disks_is_left_alone(
-    vms: Pool, define: Define, daemon: Libvirt
+    vm_pool: Pool, define: Define, daemon: Libvirt
 ) -> None:
-    root = vms.create_volume("ci/root", SIZE)
+    root = vm_pool.create_volume("ci/root", SIZE)
     path = daemon.place / f"{uuid.uuid4().hex}.img"
     path.write_bytes(bytes(SIZE))
     foreign = define("foreign", str(path))
     foreign.start_paused()
     foreign.destroy()
-    assert (root.state, list(vms.verify())) == ("created", [])
+    assert (root.state, list(vm_pool.verify())) == ("created", [])
 
 
 def test_a_program_in_hooks_d_refuses_a_start_and_virsh_says_why(
-    vms: Pool, define: Define, daemon: Libvirt
+    vm_pool: Pool, define: Define, daemon: Libvirt
 ) -> None:
-    root = vms.create_volume("ci/root", SIZE)
-    hook = Path(vms.path, "hooks.d", "pre-start")
+    root = vm_pool.create_volume("ci/root", SIZE)
+    hook = Path(vm_pool.path, "hooks.d", "pre-start")
     hook.parent.mkdir(mode=0o755)
     hook.write_text("#!/bin/sh\necho 'no more starts this week' >&2\nexit 1\n")
     hook.chmod(0o755)

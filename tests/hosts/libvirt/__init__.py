@@ -1,0 +1,1 @@
+"""libvirt: its hook, called by tests, and by a real libvirtd."""
