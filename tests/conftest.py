@@ -8,12 +8,12 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from lifecycle import Pool
 from lifecycle.subscribers import precaching
+from support import required_programs
 from support.listeners import Listener
 from support.mounts import KINDS, CannotMount, FileSystem, Mounts, giving_back
 from support.pools import NewPool, create_pool
@@ -41,10 +41,10 @@ def pytest_configure() -> None:
 
 
 SURROUNDINGS = re.compile(
-    "LIFECYCLE_(?!REQUIRE_MOUNTS).*|COLUMNS|LINES|NO_COLOR|FORCE_COLOR"
+    "LIFECYCLE_(?!CRASH$).*|COLUMNS|LINES|NO_COLOR|FORCE_COLOR"
     "|JOURNAL_STREAM|NOTIFY_SOCKET|INVOCATION_ID|SERVICE_RESULT|EXIT_CODE|EXIT_STATUS"
 )
-"""Variables that would change what lifecycle does or prints."""
+"""Variables that would change what lifecycle does or prints; LIFECYCLE_CRASH is for test_random_lives.py."""
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 """Which subprocess restores by itself."""
 
@@ -53,7 +53,7 @@ IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 def mounted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FileSystem]:
     """Return a function from `xfs`, `btrfs` or `plain` to that file system, mounted.
 
-    Where it cannot be mounted the test is skipped; but it fails where `CI` or `LIFECYCLE_REQUIRE_MOUNTS` is set.
+    Where it cannot be mounted the test is skipped; but it fails where `CI` is set.
     """
     mounts: list[Mounts] = []
 
@@ -63,7 +63,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FileSys
                 mounts.append(Mounts(tmp_path_factory.mktemp("mounts")))
             return mounts[0].get(kind)
         except CannotMount as error:
-            miss(f"needs a real file system ({kind}): {error}")
+            required_programs.missing(f"needs a real file system ({kind}): {error}")
 
     return get
 
@@ -75,13 +75,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("skipped")
     for reason, count in skipped.most_common():
         terminalreporter.line(f"{count:5} {reason.removeprefix('Skipped: ')}")
-
-
-def miss(reason: str) -> NoReturn:
-    """Skip the test for what this machine lacks; fail where nothing may be lacking."""
-    if os.environ.get("CI") or os.environ.get("LIFECYCLE_REQUIRE_MOUNTS"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)

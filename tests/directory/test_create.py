@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from conftest import miss
 from lifecycle import InvalidConfig, NotAPool, Pool
 from lifecycle.model import Finding
+from support import required_programs
 from support.disks import SIZE, disk, seen
 from support.holding_open import by_another_process
 from support.image_trees import KERNEL, ids
@@ -83,7 +83,7 @@ def medium(xfs: FileSystem, tree: Path) -> Iterator[Path]:
         run("mksquashfs", str(tree), str(image), "-quiet", "-no-progress")
         run("mount", "-t", "squashfs", "-o", "loop", str(image), str(here))
     except CannotMount as error:
-        miss(f"needs a squashfs: {error}")
+        required_programs.missing(f"needs a squashfs: {error}")
     yield here
     run("umount", "--lazy", str(here))
 
