@@ -15,20 +15,19 @@ from rich.console import Console
 from rich.table import Table as Drawn
 from rich.text import Text
 
-from benchmarks import crowds, disk, page, plots, pools, processes
+from benchmarks import disk, page, pools
 from benchmarks.bars import bars
+from benchmarks.measuring import FULL, QUICK, Collected, Scale
 from benchmarks.places import Places
-from benchmarks.runner import Collected
-from benchmarks.scale import FULL, QUICK, Scale
 from benchmarks.tables import Table, tables
 from support.mounts import CannotMount
 
 _WIDTH = 150
 """Columns of a terminal, at least: a table is easier read cut off than folded."""
 TOPICS: dict[str, Callable[[Places, Scale, Collected], None]] = {
-    "processes": processes.measure,
+    "processes": disk.measure_processes,
     "disk": disk.measure,
-    "crowds": crowds.measure,
+    "crowds": pools.measure_crowds,
     "pools": pools.measure,
 }
 
@@ -68,7 +67,7 @@ def main() -> int:
         print("A quick pass: it shows that all of it runs. Its times say nothing.", file=sys.stderr)
     if asked.into is not None:
         page.write(asked.into / page.PAGE, machine, made)
-        plots.draw(collected.results, asked.into)
+        page.draw(collected.results, asked.into)
     return 0
 
 
@@ -89,10 +88,10 @@ def _teller() -> Callable[[str], None]:
     return tell
 
 
-def _measure(topics: list[str], scale: Scale, disk: str | None, collected: Collected) -> None:
+def _measure(topics: list[str], scale: Scale, on: str | None, collected: Collected) -> None:
     """Measure the topics in their order."""
     with (
-        tempfile.TemporaryDirectory(prefix="lifecycle-benchmarks-", dir=disk) as below,
+        tempfile.TemporaryDirectory(prefix="lifecycle-benchmarks-", dir=on) as below,
         Places(Path(below), scale.file_system) as places,
     ):
         for topic in topics:

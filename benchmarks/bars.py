@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from benchmarks import crowds, pools, processes
+from benchmarks import disk, pools
 from benchmarks.disk import EXTENTS, REVISIONS, SIZE
-from benchmarks.floor import Floor
-from benchmarks.growth import exponent
 from benchmarks.ours import CLONED, Library, LibraryCloning
-from benchmarks.runner import Result
-from benchmarks.shown import count, number, seconds, size
-from benchmarks.ways import REVERT, START, STOP
+from benchmarks.results import Found, Result, count, exponent, number, seconds, size
+from benchmarks.ways import REVERT, START, STOP, Floor
 
 FRAGMENTED = 16_000
 """Extents of an image that a VM has written to for a while."""
@@ -43,37 +40,6 @@ class Bar:
         return {None: "not measured", True: "met", False: "not met"}[self.met]
 
 
-class Found:
-    """Results, to be found by what they are of."""
-
-    def __init__(self, results: Iterable[Result]) -> None:
-        self._results = tuple(results)
-
-    def all(self, **wanted: object) -> list[Result]:
-        """Return the results that have all of these attributes, in the order of their `x`."""
-        found = [
-            one
-            for one in self._results
-            if all(getattr(one, name) == value for name, value in wanted.items())
-        ]
-        return sorted(found, key=lambda one: one.x)
-
-    def one(self, **wanted: object) -> Result | None:
-        """Return the one result that has all of these attributes; None if there is none.
-
-        Raises:
-            AssertionError: there are more.
-        """
-        found = self.all(**wanted)
-        if len(found) > 1:
-            raise AssertionError(f"{len(found)} results are of {wanted}")
-        return found[0] if found else None
-
-    def places(self, axis: str) -> list[str]:
-        """Return where there was measured along the axis."""
-        return list(dict.fromkeys(one.place for one in self._results if one.axis == axis))
-
-
 def bars(results: Iterable[Result]) -> Iterator[Bar]:
     """Yield all of them."""
     found = Found(results)
@@ -84,7 +50,7 @@ def bars(results: Iterable[Result]) -> Iterator[Bar]:
             yield _flat(found, place, axis, least)
     for way in (Library.name, LibraryCloning.name):
         yield _one_clone(found, way)
-    for place in found.places(crowds.TOGETHER) or ["xfs"]:
+    for place in found.places(pools.TOGETHER) or ["xfs"]:
         yield _faster_at_once(found, place)
     for place in ("xfs", "btrfs"):
         yield _open_in_any_pool(found, place)
@@ -138,13 +104,13 @@ def _one_clone(found: Found, way: str) -> Bar:
 
 
 def _faster_at_once(found: Found, place: str) -> Bar:
-    results = found.all(place=place, axis=crowds.TOGETHER, what=crowds.BOTH)
+    results = found.all(place=place, axis=pools.TOGETHER, what=pools.BOTH)
     by_way = {one.way: one for one in results}
     x = results[0].x if results else 100
     return _bar(
         f"start and stop of {count(x)} volumes at once on {place}",
         "≥ 5 × as fast as one by one",
-        (by_way.get(crowds.AT_ONCE), by_way.get(crowds.ONE_BY_ONE), by_way.get(crowds.ALONE)),
+        (by_way.get(pools.AT_ONCE), by_way.get(pools.ONE_BY_ONE), by_way.get(pools.ALONE)),
         lambda at_once, each, alone: (
             f"{each / at_once:.1f} × ({alone / at_once:.1f} × where nothing else runs)",
             each / at_once >= 5,
@@ -170,14 +136,14 @@ def _list_quickly(found: Found, place: str) -> Bar:
 
 
 def _list_lightly(found: Found) -> Bar:
-    result = found.one(axis=pools.VOLUMES, x=_MANY_VOLUMES, what=pools.MEMORY)
+    result = found.one(axis=pools.VOLUMES, x=_MANY_VOLUMES, what=pools.LIST_MEMORY)
     text = f"memory of each of {count(_MANY_VOLUMES)} listed volumes"
     return _bar(text, "< 1 KB", (result,), lambda each: (size(each), each < 1000))
 
 
 def _quick_process(found: Found) -> Bar:
-    start = found.one(axis=processes.PROCESSES, what=processes.START)
-    nothing = found.one(axis=processes.PROCESSES, way=processes.PASS)
+    start = found.one(axis=disk.PROCESSES, what=disk.START_PROCESS)
+    nothing = found.one(axis=disk.PROCESSES, way=disk.PASS)
     return _bar(
         "`lifecycle start` as a process",
         "5 × `python -c pass`",

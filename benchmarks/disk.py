@@ -1,15 +1,16 @@
-"""One disk: start, stop, revert and the whole cycle, against its extents, its size and its revisions."""
+"""One disk: start, stop, revert and the whole cycle, by all ways; and by the command, a process each time."""
 
 from __future__ import annotations
 
-from benchmarks import images
-from benchmarks.floor import Floor, FloorCloning
-from benchmarks.ours import Command, Library, LibraryCloning, LibraryPruning
-from benchmarks.places import KINDS, Place, Places
+import subprocess
+import sys
+
+from benchmarks.measuring import Collected, Scale, timed
+from benchmarks.ours import SCRIPT, Command, Library, LibraryCloning, LibraryPruning
+from benchmarks.places import KINDS, Place, Places, make_image
+from benchmarks.results import BYTES, COUNT, Result
 from benchmarks.rivals import InternalSnapshots, Overlay, Script, Subvolumes
-from benchmarks.runner import BYTES, COUNT, Collected, Result
-from benchmarks.scale import Scale
-from benchmarks.ways import WRITTEN, Way
+from benchmarks.ways import WRITTEN, Floor, FloorCloning, Way
 
 EXTENTS, SIZE, REVISIONS = "extents", "bytes", "revisions"
 
@@ -52,7 +53,7 @@ def _measure(
     """Measure all ways on a disk of so many bytes, extents, revisions."""
     size, extents, kept = disk
     with place.directory() as directory:
-        image = images.make(directory / "image", size, extents)
+        image = make_image(directory / "image", size, extents)
         ways: list[Way] = []
         for cls in WAYS[axis]:
             lacking = cls.lacking(place)
@@ -79,3 +80,45 @@ def _measure_work(place: Place, x: int, ways: list[Way], collected: Collected) -
             unit = BYTES if what == WRITTEN else COUNT
             results.append(Result(place.name, EXTENTS, x, way.name, what, values, unit))
     collected.add(*results)
+
+
+# ---------------------------------------------------------------- the command as a host calls it
+
+PROCESSES = "processes"
+PASS, IMPORT, VERSION = "python -c pass", "python -c 'import lifecycle'", "lifecycle --version"
+START_PROCESS, STOP_PROCESS, REVERT_PROCESS = (
+    "lifecycle start",
+    "lifecycle stop",
+    "lifecycle revert",
+)
+TOOK = "took"
+
+_OTHERS = {
+    PASS: (sys.executable, "-c", "pass"),
+    IMPORT: (sys.executable, "-c", "import lifecycle"),
+    VERSION: (SCRIPT, "--version"),
+}
+
+
+def _run(words: tuple[str, ...]) -> float:
+    return timed(lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL))
+
+
+def measure_processes(places: Places, scale: Scale, collected: Collected) -> None:
+    """Measure the command as a host calls it, beside a Python that does nothing: on an XFS, with few extents."""
+    place = places.get("xfs")
+    with place.directory() as directory:
+        image = make_image(directory / "image", scale.disk, scale.few)
+        disk = Command(directory, image, scale.kept)
+
+        def cycle() -> dict[str, float]:
+            start = timed(disk.start)
+            disk.write()
+            stop = timed(disk.stop)
+            disk.settle()
+            revert = timed(disk.revert)
+            disk.trim()
+            return {START_PROCESS: start, STOP_PROCESS: stop, REVERT_PROCESS: revert}
+
+        turns = {name: (lambda words=words: {TOOK: _run(words)}) for name, words in _OTHERS.items()}
+        collected.measure(place, PROCESSES, 1, {**turns, "lifecycle": cycle})

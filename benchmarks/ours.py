@@ -10,19 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from benchmarks.images import Image
-from benchmarks.places import Place
+from benchmarks.places import Image, Place
 from benchmarks.ways import NOT_READY, START, Way
 from lifecycle import Pool, Volume
 from lifecycle.backend_reflink import ReflinkBackend
-from lifecycle.config import PoolConfig
 from lifecycle.linux import files
 from lifecycle.linux.holders import BACKGROUND
 from lifecycle.reflink import precached
 
 SCRIPT = str(Path(sys.executable).with_name("lifecycle"))
 CLONED = "clones"
-HAS_PRECACHE = hasattr(PoolConfig, "precache")
 _PATIENCE = 20.0
 """Seconds to wait for an image that is made in the background."""
 
@@ -50,9 +47,7 @@ CLONES = Clones()
 
 def new_pool(where: Path, *, precache: str = "never", **settings: Any) -> Pool:
     """Make a pool that keeps all revisions."""
-    if HAS_PRECACHE:
-        settings["precache"] = precache
-    return Pool.create(where / "pool", keep="all", **settings)
+    return Pool.create(where / "pool", keep="all", precache=precache, **settings)
 
 
 class Library(Way):
@@ -67,7 +62,7 @@ class Library(Way):
         self.pool = new_pool(where, precache=self.precache)
         self.volume: Volume = self.pool.clone(image.path, "vm/root")
         self._clones_at_start = 0
-        self._is_made_ahead = HAS_PRECACHE and self.precache == "always"
+        self._is_made_ahead = self.precache == "always"
         for _number in range(kept):
             self.once()
         self.volume.configure(keep=self.keep.format(kept=kept))

@@ -1,4 +1,4 @@
-"""A pool with many volumes: opening one of them, starting and stopping it, listing them all."""
+"""Many volumes: a pool of them, of which one is used and all are listed; and a crowd that starts and stops together."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import json
 import os
 import subprocess
 import tracemalloc
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.images import BLOCK
-from benchmarks.ours import SCRIPT, new_pool
-from benchmarks.places import KINDS, Place, Places
-from benchmarks.runner import BYTES, SECONDS, Collected, Result, timed
-from benchmarks.scale import MIB, Scale
+from benchmarks.measuring import MIB, Collected, Scale, timed
+from benchmarks.ours import SCRIPT, new_pool, wait_until_ready
+from benchmarks.places import BLOCK, DISK, KINDS, MEMORY, Image, Place, Places, make_image
+from benchmarks.results import BYTES, SECONDS, Result
 from benchmarks.ways import START, STOP
 from lifecycle import Pool, Volume
+from lifecycle.engine import batch
 
 VOLUMES = "volumes"
-OPEN, LIST, COLD_LIST, MEMORY, COMMAND = (
+OPEN, LIST, COLD_LIST, LIST_MEMORY, COMMAND = (
     "open one",
     "list",
     "list, cold",
@@ -139,7 +140,7 @@ def _weigh(place: Place, count: int, pool: Pool, collected: Collected) -> None:
     finally:
         tracemalloc.stop()
     each = (taken / len(volumes),)
-    collected.add(Result(place.name, VOLUMES, count, WAY, MEMORY, each, BYTES))
+    collected.add(Result(place.name, VOLUMES, count, WAY, LIST_MEMORY, each, BYTES))
 
 
 def _list_by_command(place: Place, count: int, pool: Pool, collected: Collected) -> None:
@@ -157,3 +158,86 @@ def _list_by_command(place: Place, count: int, pool: Pool, collected: Collected)
     if found != count:
         raise AssertionError(f"{pool.path}: the command listed {found} volumes, not {count}")
     collected.add(Result(place.name, VOLUMES, count, WAY, COMMAND, (seconds,), SECONDS))
+
+
+# ---------------------------------------------------------------- volumes that start and stop together
+
+TOGETHER = "volumes together"
+AT_ONCE, ONE_BY_ONE, ALONE = "at once", "one by one", "one by one, nothing else"
+BOTH = "start and stop"
+
+Act = Callable[[list[Volume]], float]
+"""Starts or stops volumes and returns the seconds."""
+
+
+def _start_at_once(volumes: list[Volume]) -> float:
+    return timed(lambda: batch.start(volumes))
+
+
+def _stop_at_once(volumes: list[Volume]) -> float:
+    return timed(lambda: batch.stop(volumes))
+
+
+def _start_each(volumes: list[Volume]) -> float:
+    return sum(timed(volume.start) for volume in volumes)
+
+
+def _stop_each(volumes: list[Volume]) -> float:
+    return sum(timed(volume.stop) for volume in volumes)
+
+
+def _stop_each_alone(volumes: list[Volume]) -> float:
+    """Wait, without counting it, until the process is gone that makes the next image of one, before the next stop."""
+    seconds = 0.0
+    for volume in volumes:
+        seconds += timed(volume.stop)
+        wait_until_ready(volume)
+    return seconds
+
+
+CROWD_WAYS: dict[str, tuple[Act, Act]] = {
+    AT_ONCE: (_start_at_once, _stop_at_once),
+    ONE_BY_ONE: (_start_each, _stop_each),
+    ALONE: (_start_each, _stop_each_alone),
+}
+
+
+class Crowd:
+    """So many volumes, each in a VM of its own, with an image made ahead."""
+
+    def __init__(self, where: Path, image: Image, count: int, way: str) -> None:
+        self._image = image
+        self._start, self._stop = CROWD_WAYS[way]
+        pool = new_pool(where, precache="always")
+        self._is_made_ahead = True
+        self._volumes = [pool.clone(image.path, f"vm-{n}/root") for n in range(count)]
+
+    def turn(self) -> dict[str, float]:
+        """Start all, write to all, stop all; return the seconds."""
+        start = self._start(self._volumes)
+        for volume in self._volumes:
+            with open(volume.path, "r+b") as file:
+                file.write(os.urandom(BLOCK))
+        stop = self._stop(self._volumes)
+        self._is_made_ahead = self._is_made_ahead and all(map(wait_until_ready, self._volumes))
+        for volume in self._volumes:
+            volume.forget(*(one.number for one in volume.revisions))
+        return {START: start, STOP: stop, BOTH: start + stop}
+
+
+def measure_crowds(places: Places, scale: Scale, collected: Collected) -> None:
+    """Measure a crowd in memory, where a flush costs nothing, and on the machine's disk, where it costs most."""
+    for medium in (MEMORY, DISK):
+        for kind in KINDS:
+            _measure_crowd(places.get(kind, medium), scale, collected)
+
+
+def _measure_crowd(place: Place, scale: Scale, collected: Collected) -> None:
+    with place.directory() as directory:
+        image = make_image(directory / "image", scale.few * 2 * BLOCK + MIB, scale.few)
+        turns = {}
+        for way in CROWD_WAYS:
+            where = directory / way
+            where.mkdir()
+            turns[way] = Crowd(where, image, scale.crowd, way).turn
+        collected.measure(place, TOGETHER, scale.crowd, turns)

@@ -7,8 +7,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.images import BLOCK, Image
-from benchmarks.places import Place
+from benchmarks.places import BLOCK, Image, Place
 from benchmarks.ways import Way
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from benchmarks import crowds, pools, processes
-from benchmarks.bars import FRAGMENTED, FROM_EXTENTS, Bar, Found
+from benchmarks import disk, pools
+from benchmarks.bars import FRAGMENTED, FROM_EXTENTS, Bar
 from benchmarks.disk import EXTENTS, REVISIONS, SIZE, WAYS
-from benchmarks.floor import Floor
-from benchmarks.growth import exponent
 from benchmarks.ours import CLONED, Library
-from benchmarks.runner import SECONDS, Result
-from benchmarks.shown import count, of, position
-from benchmarks.ways import CYCLE, FLUSHES, NOT_READY, REVERT, START, STOP, WRITTEN
+from benchmarks.results import SECONDS, Found, Result, count, exponent, position, shown
+from benchmarks.ways import CYCLE, FLUSHES, NOT_READY, REVERT, START, STOP, WRITTEN, Floor
 
 _OPERATIONS = (START, STOP, REVERT, CYCLE)
 
@@ -80,10 +77,10 @@ def _ways(found: Found, place: str) -> Table:
     rows = []
     for way in _names(found, place):
         by_what = {one.what: one for one in found.all(place=place, axis=EXTENTS, x=x, way=way)}
-        start = of(by_what.get(START))
+        start = shown(by_what.get(START))
         if NOT_READY in by_what:
-            start = f"{of(by_what[NOT_READY])}, not ready"
-        rows.append((way, start, *(of(by_what.get(what)) for what in (STOP, REVERT, CYCLE))))
+            start = f"{shown(by_what[NOT_READY])}, not ready"
+        rows.append((way, start, *(shown(by_what.get(what)) for what in (STOP, REVERT, CYCLE))))
     return Table(
         f"{place}, {count(x)} extents: median (quartiles)", ("", *_OPERATIONS), tuple(rows)
     )
@@ -115,8 +112,8 @@ def _work(found: Found, place: str) -> Table:
         row = [way]
         for x in (least, _fragmented(found, place)):
             wanted = {"place": place, "axis": EXTENTS, "x": x, "way": way}
-            row += [of(found.one(what=what, **wanted)) for what in (WRITTEN, FLUSHES)]
-        row.append(of(found.one(what=CLONED, **wanted)))
+            row += [shown(found.one(what=what, **wanted)) for what in (WRITTEN, FLUSHES)]
+        row.append(shown(found.one(what=CLONED, **wanted)))
         rows.append(tuple(row))
     many = count(_fragmented(found, place))
     columns = (
@@ -138,7 +135,7 @@ def _along(found: Found, place: str, axis: str, ways: tuple[str, ...]) -> Table:
         for what in (*_OPERATIONS, NOT_READY):
             by_x = {one.x: one for one in found.all(place=place, axis=axis, way=way, what=what)}
             if by_x:
-                rows.append((f"{way}: {what}", *(of(by_x.get(x)) for x in xs)))
+                rows.append((f"{way}: {what}", *(shown(by_x.get(x)) for x in xs)))
     title = f"{place}, against {axis}"
     return Table(title, ("", *(position(axis, x) for x in xs)), tuple(rows))
 
@@ -169,14 +166,14 @@ def _grown(found: Found, place: str, axis: str) -> list[tuple[str, str]]:
 def _crowds(found: Found) -> Table:
     """Return how long many volumes take together."""
     rows = []
-    whats = (START, STOP, crowds.BOTH)
-    for place in found.places(crowds.TOGETHER):
-        for way in crowds.WAYS:
-            wanted = {"place": place, "axis": crowds.TOGETHER, "way": way}
+    whats = (START, STOP, pools.BOTH)
+    for place in found.places(pools.TOGETHER):
+        for way in pools.CROWD_WAYS:
+            wanted = {"place": place, "axis": pools.TOGETHER, "way": way}
             took = [found.one(what=what, **wanted) for what in whats]
             if any(took):
-                rows.append((place, way, *(of(one) for one in took)))
-    x = max((one.x for one in found.all(axis=crowds.TOGETHER)), default=0)
+                rows.append((place, way, *(shown(one) for one in took)))
+    x = max((one.x for one in found.all(axis=pools.TOGETHER)), default=0)
     return Table(f"{count(x)} volumes together", ("", "", *whats), tuple(rows))
 
 
@@ -187,16 +184,16 @@ def _pools(found: Found, place: str) -> Table:
     rows = []
     for what in dict.fromkeys(one.what for one in results):
         by_x = {one.x: one for one in results if one.what == what}
-        rows.append((what, *(of(by_x.get(x)) for x in xs)))
+        rows.append((what, *(shown(by_x.get(x)) for x in xs)))
     return Table(f"{place}, against volumes in the pool", ("", *map(count, xs)), tuple(rows))
 
 
 def _processes(found: Found) -> Table:
     """Return how long processes take."""
-    results = found.all(axis=processes.PROCESSES)
-    nothing = found.one(axis=processes.PROCESSES, way=processes.PASS)
+    results = found.all(axis=disk.PROCESSES)
+    nothing = found.one(axis=disk.PROCESSES, way=disk.PASS)
     rows = [
-        (one.way if one.what == processes.TOOK else one.what, of(one), _ratio(one, nothing))
+        (one.way if one.what == disk.TOOK else one.what, shown(one), _ratio(one, nothing))
         for one in results
     ]
     columns = ("", "took", "times `python -c pass`")

@@ -12,17 +12,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import crowds, page, plots, pools, processes, shown
+from benchmarks import disk, page, pools, results
 from benchmarks.__main__ import TOPICS
-from benchmarks.bars import Bar, Found, bars
+from benchmarks.bars import Bar, bars
 from benchmarks.disk import EXTENTS, REVISIONS, SIZE
-from benchmarks.floor import Floor
-from benchmarks.growth import exponent, slope
-from benchmarks.images import BLOCK, make
+from benchmarks.measuring import Effort, interleave
 from benchmarks.ours import CLONED, Library, LibraryCloning
-from benchmarks.runner import BYTES, COUNT, SECONDS, Effort, Result, interleave
+from benchmarks.places import BLOCK, make_image
+from benchmarks.results import BYTES, COUNT, SECONDS, Found, Result, exponent, slope
 from benchmarks.tables import Table, tables
-from benchmarks.ways import CYCLE, NOT_READY, REVERT, START, STOP
+from benchmarks.ways import CYCLE, NOT_READY, REVERT, START, STOP, Floor
 from support.mounts import FileSystem, run
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +86,7 @@ def test_all_of_a_topic_runs(
         assert f"### {title}\n" in written
         assert title in done.stdout
     drawn = {one.name for one in tmp_path.glob("*.svg")}
-    assert drawn == {one.file for one in plots.PLOTS if one.axis in AXES[topic]}
+    assert drawn == {one.file for one in page.PLOTS if one.axis in AXES[topic]}
     # what it mounted is gone, and what it made
     assert not list(tmp_path.glob("lifecycle-benchmarks-*"))
 
@@ -108,7 +107,7 @@ def test_an_unknown_topic_is_refused() -> None:
 @pytest.mark.parametrize("extents", [1, 7, 500])
 def test_an_image_has_as_many_extents_as_asked_for(file_system: FileSystem, extents: int) -> None:
     require("filefrag")
-    image = make(file_system.new_directory() / "image", 2 * BLOCK * 500, extents)
+    image = make_image(file_system.new_directory() / "image", 2 * BLOCK * 500, extents)
     listed = re.findall(r"^ *[0-9]+: ", run("filefrag", "-v", str(image.path)), re.MULTILINE)
     assert len(listed) == extents
     assert image.path.stat().st_size == image.size
@@ -118,7 +117,7 @@ def test_an_image_has_as_many_extents_as_asked_for(file_system: FileSystem, exte
 
 def test_more_extents_than_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="8 extents do not fit in 57344 bytes"):
-        make(tmp_path / "image", 7 * 2 * BLOCK, 8)
+        make_image(tmp_path / "image", 7 * 2 * BLOCK, 8)
 
 
 # ---------------------------------------------------------------- measuring
@@ -203,18 +202,18 @@ def everything(floor: float, ours: float, grown: float = 1.0) -> Iterator[Result
             yield result(ours * (grown if x > 10 else 1), what=pools.OPEN, **where)
             yield result(1000 * ours, what=pools.COLD_LIST, **where)
             if place == "xfs":
-                yield result(1e5 * ours, what=pools.MEMORY, unit=BYTES, **where)
+                yield result(1e5 * ours, what=pools.LIST_MEMORY, unit=BYTES, **where)
         for way, took in {
-            crowds.AT_ONCE: ours,
-            crowds.ONE_BY_ONE: 0.02,
-            crowds.ALONE: 0.01,
+            pools.AT_ONCE: ours,
+            pools.ONE_BY_ONE: 0.02,
+            pools.ALONE: 0.01,
         }.items():
-            axis = crowds.TOGETHER
-            yield result(took, place=place, axis=axis, way=way, what=crowds.BOTH, x=100)
+            axis = pools.TOGETHER
+            yield result(took, place=place, axis=axis, way=way, what=pools.BOTH, x=100)
     for way in (Library.name, LibraryCloning.name):
         yield result(grown, way=way, what=CLONED, unit=COUNT)
-    yield result(0.01, axis=processes.PROCESSES, way=processes.PASS, what=processes.TOOK)
-    yield result(10 * ours, axis=processes.PROCESSES, what=processes.START)
+    yield result(0.01, axis=disk.PROCESSES, way=disk.PASS, what=disk.TOOK)
+    yield result(10 * ours, axis=disk.PROCESSES, what=disk.START_PROCESS)
 
 
 def verdicts(results: Iterator[Result]) -> set[str]:
@@ -273,14 +272,14 @@ def test_two_results_of_one_thing_are_a_mistake() -> None:
     ],
 )
 def test_seconds_are_shown_with_a_unit_that_fits(value: float, text: str) -> None:
-    assert shown.seconds(value) == text
+    assert results.seconds(value) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0, "0 B"), (718, "718 B"), (1536, "1.5 KiB"), (2**36, "64 GiB")]
 )
 def test_bytes_are_shown_with_a_unit_that_fits(value: float, text: str) -> None:
-    assert shown.size(value) == text
+    assert results.size(value) == text
 
 
 @pytest.mark.parametrize(
@@ -295,7 +294,7 @@ def test_bytes_are_shown_with_a_unit_that_fits(value: float, text: str) -> None:
     ],
 )
 def test_a_result_is_shown_with_its_spread(one: Result | None, text: str) -> None:
-    assert shown.of(one) == text
+    assert results.shown(one) == text
 
 
 def test_the_page_keeps_what_is_written_by_hand(tmp_path: Path) -> None:
@@ -334,7 +333,7 @@ def test_plots_of_the_same_results_are_the_same_to_the_byte(tmp_path: Path) -> N
     drawn = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (file,) = plots.draw(results, tmp_path / name)
+        (file,) = page.draw(results, tmp_path / name)
         drawn.append(file.read_bytes())
     assert drawn[0] == drawn[1]
     texts = set(ElementTree.fromstring(drawn[0]).itertext())
