@@ -62,7 +62,11 @@ def test_python_in_the_docs_runs(page: str, xfs: FileSystem) -> None:
         exec(compile(code.replace("/srv/vms", place), page, "exec"), {})
 
 
-PAGES = sorted(str(one.relative_to(ROOT)) for one in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted(
+    str(one.relative_to(ROOT))
+    for below in (".", "docs", "tests", "benchmarks")
+    for one in (ROOT / below).glob("*.md")
+)
 
 
 @pytest.mark.parametrize("page", PAGES)
