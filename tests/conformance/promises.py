@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-READING = frozenset({"test_coming_and_going", "test_finding", "test_saving"})
+READING = frozenset({"test_find_volumes", "test_save_to_file", "test_start_stop"})
 """Volumes are found, started, stopped, looked at and read. Every backend promises this."""
 
 WRITING = frozenset(
