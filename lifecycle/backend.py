@@ -1,4 +1,4 @@
-"""What a backend must do, and be able to tell.
+"""What a backend must do: the protocol between the engine and the place where images are kept.
 
 A backend keeps the images of one pool. It does two things:
 

@@ -1,4 +1,4 @@
-"""The reflink backend: each event, done on files.
+"""The reflink backend: how each event is done on files.
 
 How this works. A volume NAME of a VM is a handful of files in the VM's directory (see names.Kind). Three rules carry
 everything:

@@ -1,4 +1,4 @@
-"""Settings: a pool's (`pool.toml`) and a volume's, read, checked and written.
+"""Settings: those of a pool (`pool.toml`) and of a volume, read, checked and written.
 
 Everything is checked when it is read, since people edit files too. Bytes in, frozen values out, and back: the files
 themselves are read and written elsewhere.

@@ -1,4 +1,4 @@
-"""Every error a caller can meet.
+"""Every error that a caller can meet.
 
 All are `LifecycleError`. Each carries what it speaks of as fields, and its text says what is wrong, in which
 state, and what to do instead: it is meant to be shown to a person as it is.

@@ -1,4 +1,4 @@
-"""The signals: every transition of every volume, announced, done and reported.
+"""The signals that subscribers connect to: each transition of a volume, announced, done and reported.
 
 How this works. Each event of the rulebook has three blinker signals, and their grammar says what a subscriber
 may do:

@@ -1,4 +1,4 @@
-"""Names: a volume's id, and the names of its files. Read and written here only, always as whole names.
+"""Names: the id of a volume, and the names of its files. Names are built and taken apart only here.
 
 A volume's id is `VM/NAME`. The VM is a directory of the pool, perhaps below others (`appvms/work`); NAME is the
 stem of the volume's files in it. Files are told apart by parsing the whole name, never by a prefix: `private` and

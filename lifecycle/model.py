@@ -1,4 +1,4 @@
-"""What all speak of: volumes at one moment, their revisions, and the changes they go through. No input, no output."""
+"""What every room speaks of: views of volumes, revisions, changes, findings. No input, no output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code of other packages: how it is named, and whose fault it is when it fails.
+"""Code of other packages: how it is named, and whether a failure is the plugin's own.
 
 How this works. What a plugin raises is the plugin's failure, whatever class it is of: a `sys.exit()` in it must not end
 the program with its status. But not everything that is raised while a plugin runs is its own: someone pressed Ctrl-C,

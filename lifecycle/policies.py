@@ -1,4 +1,4 @@
-"""Retention: which revisions to keep, and why.
+"""Retention policies: which revisions to keep, and why. Pure.
 
 How this works. A policy is a union of terms, written in one line: `last 5, 24 hourly, 7 daily, within 2d`. Each
 term looks at the candidates, the newest first, and names those it keeps, with the reason; what any term keeps is

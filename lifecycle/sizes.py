@@ -1,4 +1,4 @@
-"""Sizes of disks: read from what people write, checked, and shown."""
+"""Sizes of disks: read as people write them, checked, and shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a term of a retention policy is; and those of other packages, which are tried, and checked when they answer.
+"""Terms of retention policies: what a term is, and how terms of other packages are loaded and checked.
 
 An entry point in the group `ENTRY_POINTS` is a function `term(argument, zone) -> keeps`, called with what stands beside
 its name in the line; `keeps(candidates, now)` returns a reason for the number of each revision that it keeps.

@@ -1,1 +1,1 @@
-"""Trees of images that others made, taken in as pools."""
+"""Trees of images that another driver made, taken over as pools."""

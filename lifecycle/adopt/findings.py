@@ -1,4 +1,4 @@
-"""What is found of a tree of images that another driver made, and what is planned for it as a pool."""
+"""The data of an adoption: what was found in the tree, and what the plan makes of each volume."""
 
 from __future__ import annotations
 

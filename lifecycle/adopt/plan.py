@@ -1,4 +1,4 @@
-"""From what is found of a tree of images to the plan of making it a pool. Pure: nothing is looked at or changed here.
+"""From what was found in a tree of images to the plan that makes it a pool. Pure: reads and changes nothing.
 
 How this works. Of each volume this is asked, in this order: does it have a record, which stays; does a qubes.xml say
 what it is; what do its images say? An image without a record is a persistent volume with default settings, so a record

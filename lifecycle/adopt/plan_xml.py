@@ -1,4 +1,4 @@
-"""What a qubes.xml makes of the volumes of a tree. Pure.
+"""From the flags in a qubes.xml to the kind and settings of each volume. Pure.
 
 How this works. `Said` holds what the file says of the tree's own pool; `Said.of_volume` turns its flags into one of our
 kinds, for each of which there is a function here. Where the flags cannot be here, or say too little, it returns None,

@@ -1,4 +1,4 @@
-"""A qubes.xml: the pools and volumes that it speaks of, taken as they stand there.
+"""A careful reader of qubes.xml: the pools and volumes that the file names, as it names them.
 
 How this works. The file is read element by element, and trusted with nothing: it is bounded in length and depth, and
 one with a DOCTYPE is refused, so there are no entities to expand. Each attribute has a reader (`_POOL`, `_VOLUME`);

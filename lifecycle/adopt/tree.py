@@ -1,4 +1,4 @@
-"""A tree of images that another driver made: looking at it, and making it a pool.
+"""Looks at a tree of images that another driver made, and carries out the plan that makes it a pool.
 
 How this works. `check` refuses what cannot be a pool, `find` takes down what is there, and changes nothing. `carry_out`
 adds what a plan (adopt/plan.py) says: directories, records and empty images, each durable and none over a name that is

@@ -1,4 +1,4 @@
-"""The command line: what is common to all commands. The commands themselves are in `commands/`, by topic.
+"""The command line as a whole: options common to all commands, and which module each command is in.
 
 How this works. A command's module is imported when the command is called, and what draws tables and bars when something
 is drawn. Every command gets a `Session`: the pool, and the way to print what it has to say, for people or as one JSON

@@ -1,4 +1,4 @@
-"""What the shells are told of words that begin like this: names of any characters, and pools.
+"""Shell completion: the volumes, VMs and pools whose names begin with what was typed.
 
 How this works. Click asks each parameter what there is, and speaks with zsh and fish, which quote what they insert.
 Bash inserts what it is given, and takes a word to begin anew at some characters (`:` and `=` by default), so it has a

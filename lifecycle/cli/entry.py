@@ -1,4 +1,4 @@
-"""Where the program `lifecycle` begins: what is done at each start and stop of a VM goes the short way.
+"""Where the program `lifecycle` begins. A plain start or stop takes a short way that loads little.
 
 How this works. The events of a volume's life (`start TARGET…`, `stop TARGET…` and so on, the keys of `SHORT_WAY`) need
 neither what reads all of the command line nor what draws: with no options but --pool and a few of their own, their

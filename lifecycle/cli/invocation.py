@@ -1,4 +1,4 @@
-"""How a command is called, and how it ends: what is logged, what is complained of, and the exit status.
+"""One run of the program: its log, its error messages and its exit status.
 
 Exit status: 0 done, 1 failed, 2 usage, 3 refused (not allowed in this state, vetoed, in use).
 """

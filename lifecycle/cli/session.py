@@ -1,4 +1,4 @@
-"""One call of a command: its pool, what its addresses mean, and the way to print what it has to say.
+"""One call of a command: its pool, the volumes that its addresses name, and how it prints.
 
 It knows nothing of how the command line was read, so that what a host calls at each start and stop of a VM need not
 load what reads all of it (cli/entry.py).

@@ -1,4 +1,4 @@
-"""`set VM/NAME KEY=VALUE`: one setting as a person writes it."""
+"""`KEY=VALUE`: reads a setting as a person writes it."""
 
 from __future__ import annotations
 

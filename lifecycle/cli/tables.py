@@ -1,4 +1,4 @@
-"""Tables in whatever width there is: nothing is cut, and nothing vanishes.
+"""Prints tables at any width of the terminal: cells are wrapped, and never cut.
 
 How this works. Columns stand as wide as what is in them. Where that is too much, the space between them gives way
 first, then what is made of words wraps, and names (ids, paths) go on below themselves; numbers, sizes and single words

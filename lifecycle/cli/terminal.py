@@ -1,4 +1,4 @@
-"""What people see: tables, a timeline, progress bars. Slow to import (rich), so imported when something is drawn."""
+"""What people see: tables, a timeline, progress bars. Loads rich, which is slow, so it is imported late."""
 
 from __future__ import annotations
 

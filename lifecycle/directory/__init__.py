@@ -1,1 +1,1 @@
-"""The read-only backend: ready images that VMs share."""
+"""The read-only backend: a directory of ready images that VMs share."""

@@ -1,4 +1,4 @@
-"""The directory backend: a tree of ready images that VMs share and no one changes.
+"""The directory backend itself: what it can tell of each image, and that it writes nothing.
 
 How this works. Each regular file in a directory below the pool's is a volume: kernels, initial ramdisks, installation
 media. A VM opens the file itself, so a start makes nothing and a stop drops nothing; and nothing is written down. So

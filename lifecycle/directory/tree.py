@@ -1,4 +1,4 @@
-"""A tree of ready images: which of its directories can be VMs, and which of its files are volumes."""
+"""Which directories of a tree of ready images can be VMs, and which of the files in them are volumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong or strange in a tree of ready images: each file that is no volume, and each that cannot be read."""
+"""Verify for such a directory: files that are no volume, and files that cannot be read."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Pools, VMs and volumes: what is asked for becomes events, and events happen."""
+"""Pools, VMs and volumes: turns what is asked for into events, and carries the events out."""

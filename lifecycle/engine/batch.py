@@ -1,4 +1,4 @@
-"""Several volumes at once, of any VMs and pools: all of them start, or stop, or none does.
+"""Several volumes at once, of any VMs and pools: all of them start or stop, or none does.
 
 All are checked and announced before the first one is done, so a refusal or a veto comes before anything has happened.
 What fails after that is the file system: a start is then taken back; of a stop, those it failed for keep running. All

@@ -1,4 +1,4 @@
-"""How a VM ended, and what that means for its volumes; for hosts, which tell of an end that has happened already.
+"""How a VM ended, as its host reports it, and which event follows from that for each volume.
 
 How this works. A host says in one word how the VM ended. Each volume is taken on its own, and a failure of one stops
 no other, for nobody can object to an end. What fails (a full disk, a veto) is tagged on the working image with the word

@@ -1,4 +1,4 @@
-"""The lock of a VM, as a thread of this process holds it.
+"""The lock of a VM, and which thread of this process holds it.
 
 A thread that holds it already goes on; another process waits. But what a hook calls must not wait for the event that
 waits for the hook: the hook's environment names the VMs that are locked meanwhile (subscribers/hooks.py), and it is

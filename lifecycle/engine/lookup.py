@@ -1,4 +1,4 @@
-"""From what a hypervisor was given for a disk to the volume that it is, among all known pools."""
+"""From a disk's path, as a hypervisor knows it, to the volume in one of the known pools."""
 
 from __future__ import annotations
 

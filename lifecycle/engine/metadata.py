@@ -1,4 +1,4 @@
-"""What is written down of a volume outside of its events: settings, pins and labels, and images taken for right."""
+"""Changes to a volume's record that are no events: settings, pins, labels, and images declared right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what was asked of a volume to the transition that does it.
+"""From what was asked of a volume to the event that does it. Pure.
 
 The rulebook says which event may happen in which state. Here is what must be known beyond that: which of a stop's
 three events it is, which number the event is about, and what concerns other volumes (a source, those that depend on

@@ -1,4 +1,4 @@
-"""A backend of another package, as the rest meets it: looked at before it is used, and named when it fails.
+"""A backend of another package: checked before it is used, and named in the error when it fails.
 
 How this works. `opened` compares what an entry point makes with the protocol (backend.Backend): each method must be
 there, and must take what it will be called with. `NamedBackend` stands before it: what a method raises beyond what it

@@ -1,4 +1,4 @@
-"""A pool: where volumes live. Opens, finds and creates them, and wires backend and retention to its signals."""
+"""A pool: finds and creates volumes, and connects the backend and the subscribers to its signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process that makes working images ahead (see subscribers/precaching.py).
+"""The program that makes working images ahead; subscribers/precaching.py begins it in the background.
 
 `python -m lifecycle.engine.precache_worker POOL VOLUME…`
 """

@@ -1,4 +1,4 @@
-"""Recovery of a whole pool, at the boot of a host: what a crash left is finished, kept or dropped.
+"""Recovers a whole pool after a crash of the host: finishes, keeps or drops what the crash left.
 
 Single volumes need none of this: opening one works out its state by looking. Here every volume is opened, what no one
 needs is removed, and each left-over working image meets its volume's crash policy. One volume's failure stops nothing.

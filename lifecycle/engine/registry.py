@@ -1,4 +1,4 @@
-"""From a directory to the backend that keeps it: a pool's file is read, or a directory made a pool."""
+"""Which backend keeps a directory: opens a pool by its file, or makes the directory a pool."""
 
 from __future__ import annotations
 

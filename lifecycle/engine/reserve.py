@@ -1,4 +1,4 @@
-"""The room that a pool keeps free: a start is refused in time, rather than a VM stopped by a full disk."""
+"""The space that a pool keeps free: a start is refused early, so that no running VM meets a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retention at work: a subscriber of `committed` that prunes, and the removal of revisions by hand.
+"""Retention at work: a subscriber that prunes after each commit, and the removal of revisions by hand.
 
 The decision is policies.py's, pure; here it is carried out, one revision after the other, each announced by
 `pruning` (which may veto it), done by `prune`, reported by `pruned`.

@@ -1,4 +1,4 @@
-"""One event on one volume: checked, announced, done, reported.
+"""One event on one volume: checked against the rulebook, announced, done and reported.
 
 How this works. A `Transition` is what the rulebook's machine moves: it stands in the state in which the volume was
 found under its VM's lock, and the machine calls it back in a fixed order. `_require_unused` and the conditions ask,

@@ -1,4 +1,4 @@
-"""What a user holds: a volume, its revisions, and the changes it goes through.
+"""A volume as its user sees it: its state, its revisions, and everything that can be done with it.
 
 A `Volume` is a name in a pool and nothing more: every question is answered by looking at the files at that moment,
 so any number of them, in any number of processes, agree.

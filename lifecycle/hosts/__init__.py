@@ -1,1 +1,1 @@
-"""Those who call: what tells lifecycle that a VM starts and has stopped."""
+"""The hosts: what calls lifecycle when a VM starts and when it has stopped."""

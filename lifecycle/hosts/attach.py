@@ -1,4 +1,4 @@
-"""How a hypervisor is given a volume: what to put on its command line or into its configuration, or a loop device.
+"""How a hypervisor is given a volume: its command line, its configuration, or a loop device.
 
 How this works. A `Disk` is what a hypervisor must know of a volume; each entry of `FRAGMENTS` is a pure function from
 it to that hypervisor's own words. They agree in this: the image is raw and said to be (guessed from its content, a

@@ -1,4 +1,4 @@
-"""Putting what calls lifecycle into a host's own configuration, and taking it away again.
+"""Writes the files of a host's configuration that call lifecycle, finds them and removes them.
 
 Each host is a module of this package, named in `HOSTS`, that offers what `Host` describes. It says what the files
 are; here they are written, found and removed.

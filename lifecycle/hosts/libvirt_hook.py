@@ -1,4 +1,4 @@
-"""The way to `lifecycle.hosts.libvirt.hook` for hooks that were installed by version 0.1.0 and call this one."""
+"""The old place of the libvirt hook, for hooks that version 0.1.0 installed."""
 
 from lifecycle.hosts.libvirt.hook import main
 

@@ -1,4 +1,4 @@
-"""A command, and all the processes that come of it, from its start to the end of the last one.
+"""Runs a command and waits for it and for every process that it leaves behind.
 
 How this works. Two things are hard.
 

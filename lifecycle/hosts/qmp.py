@@ -1,4 +1,4 @@
-"""QEMU's monitor (QMP, a socket): how a guest ended, which QEMU's exit status does not tell.
+"""QEMU's monitor (QMP, a socket): how a guest ended, which QEMU's exit status does not say.
 
 How this works. QEMU makes the socket a while after it was started, greets who connects, and then says each event in a
 line of JSON. A thread reads them, as the process itself waits for signals. Once QEMU has ended, the last it said is

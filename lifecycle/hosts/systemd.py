@@ -1,4 +1,4 @@
-"""systemd: units that start and stop a VM's disks with the VM's own unit, recover at boot, and prune daily.
+"""systemd units that start and stop a VM's volumes with the VM's unit, recover at boot and prune daily.
 
 The units are in units/, with `lifecycle` as the command; installed, they call this installation by its path.
 """

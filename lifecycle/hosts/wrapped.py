@@ -1,4 +1,4 @@
-"""Any command as the VM: its volumes are started before it and stopped after it. Fits every hypervisor.
+"""`run`: any command as the VM. Its volumes are started before the command and stopped after it.
 
 How this works. The volumes start. The command runs until the last process that came of it has ended (processes.py). How
 it ended is told by its exit status and, if it is QEMU, by its monitor (qmp.py); the volumes end accordingly

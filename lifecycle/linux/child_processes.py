@@ -1,4 +1,4 @@
-"""Whether the kernel tells how the processes that this one begins end."""
+"""Makes sure that the kernel reports how a child process ended, whatever this process does with SIGCHLD."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of disks, where blocks cannot be shared: holes and runs of zeros stay holes, and progress is told."""
+"""Copies disks whose blocks cannot be shared: holes and zeros stay holes, and progress is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When what has been written must be durable before the next step may be taken, and how many can share that.
+"""The points at which an event must be durable before it goes on, and one flush for many events.
 
 How this works. An event on files is a generator: it stops at each point where something must be durable before it goes
 on, and says what. One event is taken from point to point by `take`. Many events are taken together (`take_all`): all up

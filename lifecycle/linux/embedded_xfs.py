@@ -1,4 +1,4 @@
-"""Pools on hosts whose file system has no reflinks: an XFS in a sparse file, mounted over the pool's directory.
+"""For hosts without reflinks: an XFS in a sparse file, mounted over the pool's directory.
 
 The file lies in the pool's own directory and is hidden by the mount; after a reboot it is what shows, and opening
 the pool mounts it again. Space that the pool frees is given back to the file system outside (`discard`).

@@ -1,4 +1,4 @@
-"""A flush that failed, and what may be believed of an image after it.
+"""Marks an image whose flush failed, and says what may still be believed of the image.
 
 Why this is hard. When the disk refuses what is to be written, the kernel tells whoever asks first, once for each open
 file, and takes the pages for clean: the next flush succeeds though nothing was written, and what is read looks right

@@ -1,4 +1,4 @@
-"""A process that does one thing and ends, as hosts start at each start and stop of a VM, and wait for."""
+"""Runs and ends a short process quickly, such as one that a host waits for at each start of a VM."""
 
 from __future__ import annotations
 

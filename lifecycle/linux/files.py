@@ -1,4 +1,4 @@
-"""Durable file operations: the one module that talks to the kernel.
+"""Durable file operations: drafts, renames and links whose order survives a crash.
 
 Why this is hard. A file system may keep the name of a file and lose its content, may replay a rename and not the
 one before it, and gives no way to replace a file by an unnamed one. So everything is built from a few operations

@@ -1,4 +1,4 @@
-"""What a process that was forked from this one must not take for its own: its locks, and what its threads were at.
+"""Locks and state of threads that a forked process must not take over from its parent.
 
 A child inherits every descriptor, and with it the lock (flock) that belongs to the open file; and of the threads the
 one that forked, with all that it believes. So in the child, before anything else runs there, the descriptors of locks

@@ -1,4 +1,4 @@
-"""Who holds a file: whether anyone has it open, who that is, and who has a lock on it.
+"""Who holds a file: who has it open, and who has a lease or a lock on it.
 
 The kernel knows, by leases and locks; who it is, /proc and /sys tell, as far as this process may see. Linux only, and
 best as root.

@@ -1,4 +1,4 @@
-"""What a file's inode says of it beyond its mode, and which decides what two files can share: NOCOW, and the project.
+"""The inode's flags that decide whether two files can share blocks: NOCOW, and the project.
 
 - btrfs shares blocks only between files that are alike in NOCOW (`chattr +C`), and that can be set only while a file is
   empty (ioctl_iflags(2)).

@@ -1,4 +1,4 @@
-"""The log in systemd's journal, with the facts of each line as fields that `journalctl` can search by.
+"""Writes the log to systemd's journal, with fields that `journalctl` can search for.
 
 How this works. The journal takes one datagram a line, sent to a socket at a known path: fields as NAME=value, or
 where the value has several lines the name, the value's length and the value (systemd.io/JOURNAL_NATIVE_PROTOCOL).

@@ -1,4 +1,4 @@
-"""The loop devices made of a file."""
+"""The loop devices that are attached to a file."""
 
 from __future__ import annotations
 

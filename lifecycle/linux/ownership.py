@@ -1,4 +1,4 @@
-"""Giving a working image to the user whom its hypervisor runs as (the setting `owner`)."""
+"""Gives a working image to the user that its hypervisor runs as (the setting `owner`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the file system under a pool can do: asked, where one only looks, or found out by trying."""
+"""Finds out what a file system can do, by asking it or, where files may be made, by trying."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an image lies on disk: in how many pieces, and sharing it piece by piece.
+"""The extents of an image, and sharing them with another file piece by piece.
 
 A clone of a whole image keeps all others from that image until it is done, which on a fragmented one takes long. What
 is done in the background shares one stretch at a time instead.

@@ -1,4 +1,4 @@
-"""The status of a file, where one that cannot be looked at is no reason to pass it over."""
+"""The status of a file. A file that cannot be looked at is reported, and not passed over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words put to images, as extended attributes of their files: they go with the file, and a clone does not get them.
+"""Tags on images: extended attributes that go with the file and are not copied to its clones.
 
 Those on a working image are the book-keeping of hosts: who started it, how its VM ended. A start that uses a left-over
 image again takes them off. Two more say what the image is (`OF_THE_IMAGE`), in case a copy brought together what does

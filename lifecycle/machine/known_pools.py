@@ -1,4 +1,4 @@
-"""The pools that this machine knows by name: one small file each in `pools.d`.
+"""The pools that this machine knows by name: one small file for each in `pools.d`.
 
 `lifecycle init` and `adopt` enter a pool here, so that a hook finds the volume that a disk's path belongs to, `recover`
 and `prune` find all pools, and a person can say a name instead of a directory. Nothing in a pool depends on it.

@@ -1,4 +1,4 @@
-"""Which pool or volume holds a pool's file system: pools may lie in one another.
+"""Which other pool or volume holds the file system that a pool lies on.
 
 How this works. A file's `Place` is its file system and its path within that, so that neither bind mounts nor symbolic
 links can hide that two directories lie in one another. From a pool's directory we go down: to the device below its

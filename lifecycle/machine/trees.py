@@ -1,4 +1,4 @@
-"""The directories of a pool that can be VMs: found and opened, past links and pools that lie among them."""
+"""Walks the directories of a pool that can be VMs, past links and other pools among them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a user's own files lie, as the XDG Base Directory Specification has it: absolute paths only."""
+"""Where a user's own files lie, by the XDG Base Directory Specification."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How the reflink backend does it: a volume's files, what they mean, and the steps that change them."""
+"""Inside the reflink backend: a volume's files, what they mean, and the steps that change them."""

@@ -1,4 +1,4 @@
-"""How a reflink pool makes one image of another: above all, the working image that a start begins with."""
+"""Makes one image of another, above all the working image that a start begins with."""
 
 from __future__ import annotations
 

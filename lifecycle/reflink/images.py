@@ -1,4 +1,4 @@
-"""One volume's files, opened with what was found of it and what that means: its images, to be read."""
+"""Reads one volume's images: opens them and compares them with what was found when the volume was looked at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the evidence means: which state a volume is in, and what a crash left half done.
+"""From the files that were found to the state of the volume, and to what a crash left half done. Pure.
 
 How this works. `judge` is a pure function from what was found of a volume (reflink/scan.py) to its `View` and to the
 record as it should be. The images decide, the record explains. A crash can fall between the one rename that makes an

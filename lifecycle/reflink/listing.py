@@ -1,4 +1,4 @@
-"""The files of one volume beside its record, its current and its working image, as a directory lists them.
+"""The many files of a volume, such as its revisions, as the directory lists them; read only when needed.
 
 There can be thousands, so what they are is worked out when it is first asked for. A file that cannot be looked at is
 not passed over for that: it counts for what its name says.

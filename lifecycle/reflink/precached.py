@@ -1,4 +1,4 @@
-"""The files of working images made ahead: finding a fresh one, taking it, dropping what is stale.
+"""Working images made ahead: finds a fresh one, takes it for a start, drops stale ones.
 
 A volume's next working image is `NAME-precache.img`; those waiting for the disposables that begin from it are
 `.ready/NAME.….img` beside it. Each is sealed as every unwritten working image is (reflink/seals.py): so one that was

@@ -1,4 +1,4 @@
-"""Making working images ahead, in the background, so that a start finds one ready.
+"""Makes working images ahead, in the background, so that a start finds one ready.
 
 How this works. They are cloned without the VM's lock: the image cloned from never changes. The lock is held only to
 give the finished clone its name, if that image is still the current one then. So a start neither waits for this nor

@@ -1,4 +1,4 @@
-"""A volume's record (`NAME.json`): what its images cannot say of themselves.
+"""A volume's record (`NAME.json`): what the images cannot say of themselves.
 
 How it is set up, which number the current image has and the next one gets, the label of the state it rests in, and
 notes on single images. The record explains and the images decide (reflink/scan.py), so it is written after them. It is

@@ -1,4 +1,4 @@
-"""Images that do not bear their seal are sealed anew, since a person knows them to be right."""
+"""Seals images anew that a person has declared to be right."""
 
 from __future__ import annotations
 

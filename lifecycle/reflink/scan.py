@@ -1,4 +1,4 @@
-"""What there is of one volume in its VM's directory.
+"""Reads which files a volume has in its VM's directory; interpret.py says what they mean.
 
 What it means is reflink/interpret.py's to say. The record, the current and the working image are looked at by their
 names. All other files must be listed, and there can be thousands; so for who holds the VM's lock, under which nothing

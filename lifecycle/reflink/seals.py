@@ -1,4 +1,4 @@
-"""Seals: what the modification time of an image says of it. Pure.
+"""Seals: the number of an image, kept in the image's modification time, which any write breaks. Pure.
 
 How this works. Any write, discard or resize makes the kernel set a real time. So a time that was set on purpose says,
 as long as it stands, that the image was not changed since; and what the time is says which image it is:

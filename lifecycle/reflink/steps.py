@@ -1,4 +1,4 @@
-"""One volume's files during one event: the steps that the reflink backend's events are made of.
+"""The steps on files that events are made of, with the commit point of commit, resize and import.
 
 How this works. A `VolumeFiles` is opened for one event, with what was found of the volume and what that means
 (reflink/scan.py). Its methods are the steps; `promote` is the one that matters, for in it lies the commit point of

@@ -1,4 +1,4 @@
-"""What a reflink pool can tell: of its volumes, their images and who uses them, and of the room there is.
+"""What a reflink pool can report: its volumes, who uses their images, and the space they take.
 
 Nothing here takes a lock, waits or changes anything. Files may vanish and others take their names while one looks;
 then one looks again.

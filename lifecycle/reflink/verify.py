@@ -1,4 +1,4 @@
-"""What is wrong or strange in a reflink pool: every file is accounted for. Nothing is changed."""
+"""Verify for a reflink pool: accounts for every file, and changes nothing."""
 
 from __future__ import annotations
 

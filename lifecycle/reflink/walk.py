@@ -1,4 +1,4 @@
-"""The volumes in the directories of VMs, each directory read once."""
+"""Finds the volumes in the directories of VMs, and reads each directory once."""
 
 from __future__ import annotations
 

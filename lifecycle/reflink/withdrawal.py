@@ -1,4 +1,4 @@
-"""Taking an image away from whoever could still open it, and only then asking who has it.
+"""Renames an image, so that no one can open it any more, and only then asks who has it open.
 
 How this works. Before an event pulls an image away, no one may have it open: whoever has would go on writing into what
 is current then, or into a file without a name. If that is asked while the image still bears its name, a VM can open it

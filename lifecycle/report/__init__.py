@@ -1,1 +1,1 @@
-"""What is told of volumes and rules: documents for programs, diagrams for people."""
+"""Volumes and rules, reported: documents for programs, diagrams for people."""

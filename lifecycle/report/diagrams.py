@@ -1,4 +1,4 @@
-"""The rulebook as pictures and a table: Mermaid, DOT, SVG, Markdown.
+"""The rulebook as pictures and as a table: Mermaid, DOT, SVG, Markdown.
 
 Everything here is worked out from `states.RULES`, and nothing from a pool, so a picture cannot say anything else than
 what the machine does. `write` makes the committed pages in diagrams/ (`make diagrams`); a test tells when they are

@@ -1,4 +1,4 @@
-"""What the command line says as JSON. What is not known is null. These names are kept."""
+"""The JSON that `--json` prints and hooks are given. Names in it are kept; what is unknown is null."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What listens to the signals: programs in hooks.d, the log, images made ahead."""
+"""What listens to the signals: programs in hooks.d, the log, working images made ahead."""

@@ -1,4 +1,4 @@
-"""One run of a hook: a program that gets a document, has limited time, and cannot harm who runs it.
+"""Runs one program of hooks.d: gives it a document, limits its time, and reads what it says.
 
 How this works. The program's standard input is a file in memory, so that it may read it, leave it or close it. Its
 standard output goes nowhere, for ours may be a host's or a JSON document. Its standard error is a pipe, of which the

@@ -1,4 +1,4 @@
-"""Your own hooks: programs in hooks.d that are run at each event, and may object before it.
+"""The subscriber that runs programs in hooks.d at each event; before an event, one may object.
 
 How this works. A subscriber of all `-ing` and `-ed` signals of a pool and of `failed` looks into two directories:
 hooks.d of the configuration's directory, then the pool's. If nothing is there when an event is announced, nothing is

@@ -1,4 +1,4 @@
-"""One line in the log for each transition, and the facts of it beside the text, for logs that can search by them.
+"""The subscriber that logs one line for each transition, with fields for logs that can be searched.
 
 A subscriber of all `-ed` signals and of `failed`, connected by whoever shows the log: the command line when asked for
 more or in the journal, a host's hook; or a program of your own, by `transition_log.connect()`.

@@ -1,4 +1,4 @@
-"""Precaching at work: a subscriber that has the next working image made ahead, by a process of its own.
+"""The subscriber that has the next working image made ahead, by a process in the background.
 
 The process is detached, has the lowest priority for processor and disk, and no one waits for it: without it a start
 makes its own working image. It is engine/precache_worker.py. Not even its beginning is waited for, which takes a good

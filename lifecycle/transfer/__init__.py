@@ -1,1 +1,1 @@
-"""Content from outside and to the outside."""
+"""Content of disks that comes from outside or goes there."""

@@ -1,4 +1,4 @@
-"""Content that comes from outside, or goes there: image files, block devices, streams, other volumes.
+"""Reads and writes content as an image file, a block device, a stream or another volume.
 
 What is imported is prepared first (`prepared`), before any volume is locked: a stream is read to its end, and an image
 in a format of others is converted, into a file without a name in the pool, of which the import then shares the blocks.

@@ -1,4 +1,4 @@
-"""Disk images in the formats of others (qcow2, vmdk, vdi…): told by their content, read by qemu-img.
+"""Disk images in foreign formats (qcow2, vmdk, vdi…): recognised by their content, read by qemu-img.
 
 How this works. An image of such a format can name other files of the host as part of its content: a backing file, a
 data file, extents. Whoever wrote the image chose those names, so reading it trustingly could make any file of the host

@@ -1,1 +1,1 @@
-"""The commands, by topic; `lifecycle.cli.app` imports the one that is called."""
+"""The commands, by topic. Only the module of the command that was called is imported."""

@@ -1,4 +1,4 @@
-"""The command that makes a pool of a tree of images which another driver made."""
+"""The command `adopt`: makes a pool of a tree of images that another driver made."""
 
 from __future__ import annotations
 

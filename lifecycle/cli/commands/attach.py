@@ -1,4 +1,4 @@
-"""How a hypervisor is given a volume."""
+"""The command `attach`: prints how a hypervisor is given a volume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands about hosts: install what lets one call lifecycle, take it away, look at it."""
+"""Commands about hosts: install what calls lifecycle on a host, take it away, show what is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands about pools: make one, look at it, check it; and about the rulebook itself."""
+"""Commands about pools: create, show and check them; and the command that prints the rulebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands about revisions: look at, pin, label, forget and prune them."""
+"""Commands about revisions: list, pin, label, forget and prune them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands about a volume's life: start, stop, checkpoint, revert, run."""
+"""Commands that follow a VM's life: start, stop, checkpoint, revert, run and recover."""
 
 from __future__ import annotations
 

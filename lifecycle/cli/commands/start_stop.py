@@ -1,4 +1,4 @@
-"""What `start`, `stop`, `checkpoint` and `revert` do, and the line that is said of what happened to a volume.
+"""`start`, `stop`, `checkpoint` and `revert`: what each does, and the line it prints for each volume.
 
 A host calls the first two at each start and stop of a VM: nothing is loaded here that they do not need.
 """

@@ -1,4 +1,4 @@
-"""Commands about volumes: make, look at, change and remove them."""
+"""Commands about volumes: create, show, change and remove them, and move content in and out."""
 
 from __future__ import annotations
 

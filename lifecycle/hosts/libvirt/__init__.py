@@ -1,1 +1,1 @@
-"""libvirt: its hook, and what each step in a domain's life means for the domain's volumes."""
+"""libvirt: a hook that starts and stops the volumes of a domain with the domain."""

@@ -1,4 +1,4 @@
-"""What each step of a libvirt VM's life means for its volumes. hook.py calls this for VMs that have some.
+"""What each step in a libvirt domain's life does to the domain's volumes.
 
 How this works. A hook is a process that knows nothing of the one before, so what has to be known later is noted on the
 working images, as tags: who started it (batch.STARTED_BY), that it is being restored (RESTORING), how its VM ended

@@ -1,4 +1,4 @@
-"""libvirt's hook for QEMU: libvirtd runs this at each step of every VM's life, and waits for it.
+"""The hook that libvirtd runs, and waits for, at each step of every domain's life. It loads little.
 
 How this works. libvirtd gives the VM's name, what happens and why as arguments, and the VM's XML on standard input.
 The disks in it that lie in a pool are the volumes, so nothing is set up for each VM. Most VMs of a host may have none,

@@ -1,4 +1,4 @@
-"""libvirt: a hook that its daemon calls at each start and stop of a QEMU VM. What the hook does is in libvirt_hook.py.
+"""Which files make libvirt's daemon call the hook, for `host install libvirt`.
 
 Since libvirt 6.5 each executable in hooks/qemu.d is called; before, only hooks/qemu was, and a dispatcher there that
 runs what is in qemu.d makes up for it.

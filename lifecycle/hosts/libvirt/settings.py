@@ -1,4 +1,4 @@
-"""What can be set for the libvirt hook: `libvirt.toml` beside the names of the known pools."""
+"""Settings of the libvirt hook (`libvirt.toml`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a domain's XML says of its disks, and whether any of them lies in a pool. The hook loads this for every VM."""
+"""Reads from a domain's XML which disks the domain has, and whether any of them lies in a pool."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The rulebook as a drawing: from the rules to what is drawn, to where it lies, to SVG."""
+"""Draws the rulebook as SVG: from the rules to a chart, to a layout, to the picture."""

@@ -1,4 +1,4 @@
-"""What a picture of the rulebook shows: states, the groups they are in, and an arrow for each event.
+"""What the picture shows of the rules: states, their groups, and an arrow for each event.
 
 How this works. Rules are taken apart into moves: this event, under this condition, from this state to that one. Moves
 that differ in nothing but their state, and hold for every state of a group, become one arrow of the whole group. So

@@ -1,4 +1,4 @@
-"""Where everything in the drawing lies, so that nothing lies on anything else.
+"""Where each box, frame, line and name in the drawing lies, so that nothing covers anything.
 
 How this works. Each upright line has a place from left to right that is its own (places.py). Of each channel (ways.py)
 the upper part is for the events' names, which sit on upright lines, and the lower part for lines across, each at a

@@ -1,4 +1,4 @@
-"""Where everything in the drawing lies from left to right.
+"""Where each upright line and box in the drawing lies from left to right.
 
 How this works. All conditions are of one kind, "this is at least so far right of that" (`_Apart`). Each place is at
 first halfway between the leftmost and the rightmost that fulfils them all. Then, for some rounds, lines are pulled to

@@ -1,4 +1,4 @@
-"""How large everything in the drawing is, in pixels.
+"""How large each thing in the drawing is, in pixels.
 
 Texts are as wide as common sans-serif fonts make them, and are held to that width when they are drawn; the room kept
 for them is a fifth wider, for programs that hold them to nothing. Only whole numbers are reckoned with, so that the

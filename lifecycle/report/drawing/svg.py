@@ -1,4 +1,4 @@
-"""The rulebook drawn: one SVG text, made of nothing but the rules and, if wanted, the state that is lit.
+"""Writes the drawing as SVG text, with one state lit if wanted.
 
 The text is the same on every machine. Whatever font is there, each piece of writing is held to the room that it was
 given (`textLength`); signs are drawn, not written. Colours for light and dark are in it (`prefers-color-scheme`), on

@@ -1,4 +1,4 @@
-"""Which way each arrow goes in a picture of the rulebook: in rows of boxes and the channels between them.
+"""Which way each arrow takes through the drawing's rows of boxes and the channels between them.
 
 How this works. The states stand in rows: first those in no group, then each group in its frame. Below each row is a
 channel. An arrow between neighbouring rows is one upright line in the channel between them, as long as it crosses no
