@@ -1,4 +1,4 @@
-"""The short way of `start`, `stop` and their like: it does and says what the command line does, and loads little."""
+"""The short way of `start`, `stop` and their like: it does and says what the command line does."""
 
 from __future__ import annotations
 
@@ -266,63 +266,6 @@ def test_the_program_starts_and_stops(pools: list[Pool], more: list[str]) -> Non
     assert (refused.status, refused.out) == (3, "")
     assert refused.err.startswith("lifecycle: base is at rest")
     assert call_apart("stop", *more).status == 2
-
-
-NOT_NEEDED = {
-    "asyncio",
-    "click",
-    "ctypes",
-    "dataclasses",
-    "glob",
-    "hashlib",
-    "importlib.metadata",
-    "lifecycle.cli.app",
-    "lifecycle.transfer.content",
-    "lifecycle.report.diagrams",
-    "lifecycle.report.documents",
-    "lifecycle.report.drawing",
-    "lifecycle.engine.endings",
-    "lifecycle.subscribers.hook_process",
-    "lifecycle.cli.terminal",
-    "pathlib",
-    "rich",
-    "subprocess",
-    "unicodedata",
-    "zoneinfo",
-}
-"""What neither a start nor a stop needs; most of it takes longer to load than all of ours."""
-SHOWS_WHAT_IT_LOADED = """
-import sys
-from lifecycle.cli.entry import main
-try:
-    main()
-except SystemExit as ended:
-    assert not ended.code, ended.code
-print(*sys.modules, file=sys.stderr)
-"""
-
-
-def loaded(*words: str) -> set[str]:
-    """Return the modules that a process has loaded when it has called the program like this."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", SHOWS_WHAT_IT_LOADED, *words],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return set(done.stderr.split())
-
-
-def test_a_start_and_a_stop_load_only_what_they_need(pools: list[Pool]) -> None:
-    pool = ["--pool", pools[0].path]
-    assert loaded("start", "a/root", *pool) & NOT_NEEDED == set()
-    draw(pools[0]["a/root"], b"two")
-    assert loaded("stop", "a/root", *pool) & NOT_NEEDED == set()
-    assert numbers(pools[0]["a/root"]) == [1]
-    assert loaded("revert", "a/root", *pool) & NOT_NEEDED == set()
-    pools[0]["a/root"].start()
-    assert loaded("checkpoint", "a/root", *pool) & NOT_NEEDED == set()
-    assert "click" in loaded("show", "a/root", *pool, "--json")
 
 
 # ---------------------------------------------------------------- how the process ends

@@ -1,6 +1,5 @@
 """The docs say what the product does: what is generated is fresh, what is shown is real."""
 
-import ast
 import importlib.util
 import os
 import re
@@ -83,45 +82,6 @@ def anchors(page: str) -> set[str]:
     """Return what a page's headings are linked to by."""
     headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
-
-
-def rooms() -> dict[str, int]:
-    """Return each module that the page of rooms shows, by its path, with its room's place from the top."""
-    (shown,) = blocks((ROOT / "docs" / "architecture.md").read_text(), "text")
-    return {
-        name: place
-        for place, room in enumerate(shown.split("\n│\n"))
-        for name in re.findall(r"^(\S+\.py) ", room, re.MULTILINE)
-    }
-
-
-def test_every_module_has_its_room() -> None:
-    package = ROOT / "lifecycle"
-    modules = {str(one.relative_to(package)) for one in package.rglob("*.py")}
-    assert set(rooms()) == {one for one in modules if not one.endswith("__init__.py")}
-
-
-def test_arrows_point_down() -> None:
-    place = rooms()
-    upward = [
-        (module, name)
-        for module in place
-        for name in imports(ROOT / "lifecycle" / module)
-        if place.get(name, place[module]) < place[module]
-    ]
-    assert upward == []
-
-
-def imports(module: Path) -> set[str]:
-    """Return the package's modules that this one imports when it is loaded, by their paths."""
-    froms = [one for one in ast.parse(module.read_text()).body if isinstance(one, ast.ImportFrom)]
-    found = set()
-    for one in froms:
-        package, *inner = str(one.module).split(".")
-        if package == "lifecycle":
-            whole = [inner, *([*inner, name.name] for name in one.names)]
-            found |= {"/".join(parts) + ".py" for parts in whole}
-    return found
 
 
 BOOT = """\
