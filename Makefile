@@ -46,6 +46,7 @@ diagrams: $(VENV)/developed
 docs: $(VENV)/developed
 	$(BIN)/python docs/write_commands.py
 	$(BIN)/python docs/write_manual.py
+	$(BIN)/python docs/write_architecture.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

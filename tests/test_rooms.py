@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import rooms
+import write_architecture
 from disks import SIZE, cycle, draw, numbers
 from mounts import FileSystem
 from rooms import DOOR, FLOORS, LOADED_BY_START, LOADED_BY_STOP_TOO, PACKAGE, When, room_of
@@ -96,6 +97,26 @@ def test_circles_and_floors_of_arrows() -> None:
     assert rooms.circles(arrows) == [{"b", "c"}]
     assert rooms.height(arrows) == 3
     assert rooms.reduced({("a", "b"), ("b", "c"), ("a", "c")}) == {("a", "b"), ("b", "c")}
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_page_s_table_of_rooms_is_fresh() -> None:
+    with open(write_architecture.PAGE, encoding="utf-8") as page:
+        assert page.read() == write_architecture.page(), "run `make docs`"
+
+
+def test_the_table_has_every_module() -> None:
+    rows = "".join(write_architecture.rows())
+    for name, path in rooms.modules().items():
+        shown = f"{path.relative_to(PACKAGE)}".removesuffix("__init__.py")
+        assert name == DOOR or rows.count(f"[`{shown}`]") == 1
+
+
+def test_every_module_says_in_its_first_line_what_it_is() -> None:
+    said = {name: write_architecture.first_line(path) for name, path in rooms.modules().items()}
+    assert {name: text for name, text in said.items() if len(text) > 110 or text[-1] != "."} == {}
 
 
 # ---------------------------------------------------------------- backends
