@@ -42,6 +42,7 @@ format: $(VENV)/developed
 
 diagrams: $(VENV)/developed
 	$(BIN)/python -m lifecycle.report.diagrams diagrams
+	$(BIN)/python docs/rooms_picture.py
 
 docs: $(VENV)/developed
 	$(BIN)/python docs/write_commands.py

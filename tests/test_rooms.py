@@ -7,6 +7,7 @@ table beside the rule, whole: whoever mends it has to take it from the table, an
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import rooms
+import rooms_picture
 import write_architecture
 from disks import SIZE, cycle, draw, numbers
 from mounts import FileSystem
@@ -99,7 +101,7 @@ def test_circles_and_floors_of_arrows() -> None:
     assert rooms.reduced({("a", "b"), ("b", "c"), ("a", "c")}) == {("a", "b"), ("b", "c")}
 
 
-# ---------------------------------------------------------------- the page
+# ---------------------------------------------------------------- the page and the picture
 
 
 def test_the_page_s_table_of_rooms_is_fresh() -> None:
@@ -117,6 +119,25 @@ def test_the_table_has_every_module() -> None:
 def test_every_module_says_in_its_first_line_what_it_is() -> None:
     said = {name: write_architecture.first_line(path) for name, path in rooms.modules().items()}
     assert {name: text for name, text in said.items() if len(text) > 110 or text[-1] != "."} == {}
+
+
+def test_the_picture_is_fresh() -> None:
+    with open(rooms_picture.PICTURE, encoding="utf-8") as picture:
+        assert picture.read() == rooms_picture.svg(), "run `make diagrams`"
+
+
+def test_the_picture_has_every_room_and_no_arrow_runs_over_one() -> None:
+    picture = rooms_picture.svg()
+    boxes = re.findall(
+        r'<rect class="box" x="(\d+)" y="(\d+)" width="(\d+)" height="(\d+)" .*?>(\w+)</text>',
+        picture,
+    )
+    assert {one[-1] for one in boxes} == {room for floor in FLOORS for room in floor}
+    passing = re.findall(r"(\d+) (\d+)V(\d+)", picture)
+    assert passing
+    for left, top, width, _height, name in boxes:
+        beside = [int(x) for x, y, _end in passing if y == top]
+        assert [x for x in beside if -8 < x - int(left) < int(width) + 8] == [], name
 
 
 # ---------------------------------------------------------------- backends
