@@ -78,6 +78,15 @@ def test_links_lead_somewhere(page: str) -> None:
             assert not anchor or anchor in anchors(there.read_text()), anchor
 
 
+SOURCES = [f"/{one.relative_to(ROOT)}" for one in ROOT.rglob("*.py") if ".venv" not in one.parts]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_modules_that_a_page_names_are_there(page: str) -> None:
+    named = re.findall(r"`([\w/]+\.py)`", (ROOT / page).read_text())
+    assert [one for one in named if not any(path.endswith(f"/{one}") for path in SOURCES)] == []
+
+
 def anchors(page: str) -> set[str]:
     """Return what a page's headings are linked to by."""
     headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
