@@ -1,7 +1,7 @@
 """The floors of the house: which room of lifecycle/ stands above which, and what its imports say of that.
 
 A room is what lies at the top of the package: a module, or a package with all that is in it. The test
-tests/test_rooms.py holds the code to `FLOORS`, the page docs/architecture.md and the picture diagrams/rooms.svg are
+tests/project/test_rooms.py holds the code to `FLOORS`, the page docs/architecture.md and the picture diagrams/rooms.svg are
 made from what is read here. `python docs/rooms.py [PACKAGE]` prints the figures, of another version of the package too.
 
 Every import counts: those inside functions and those for type checking as well, since whoever reads or changes a

@@ -17,11 +17,11 @@ import pytest
 import rooms
 import rooms_picture
 import write_architecture
-from disks import SIZE, cycle, draw, numbers
-from mounts import FileSystem
 from rooms import DOOR, FLOORS, LOADED_BY_START, LOADED_BY_STOP_TOO, PACKAGE, When, room_of
 
 from lifecycle import Pool
+from support.disks import SIZE, cycle, draw, numbers
+from support.mounts import FileSystem
 
 IMPORTS = rooms.imports()
 
