@@ -54,8 +54,9 @@ def test_the_process_loads_nothing_from_where_its_caller_happens_to_be(
     volume: Volume, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As of root in a directory that is another user's."""
-    (tmp_path / "lifecycle").mkdir()
-    (tmp_path / "lifecycle/__init__.py").write_text("")
+    (tmp_path / "lifecycle/engine").mkdir(parents=True)
+    for package in ("lifecycle", "lifecycle/engine"):
+        (tmp_path / package / "__init__.py").touch()
     (tmp_path / "lifecycle/engine/precache_worker.py").write_text(
         f"open({str(tmp_path / 'seen')!r}, 'w')"
     )
