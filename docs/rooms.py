@@ -1,8 +1,8 @@
 """The floors of the house: which room of lifecycle/ stands above which, and what its imports say of that.
 
 A room is what lies at the top of the package: a module, or a package with all that is in it. The test
-tests/project/test_rooms.py holds the code to `FLOORS`, the page docs/architecture.md and the picture diagrams/rooms.svg are
-made from what is read here. `python docs/rooms.py [PACKAGE]` prints the figures, of another version of the package too.
+tests/project/test_rooms.py holds the code to `FLOORS`, the page docs/architecture.md and the picture
+diagrams/rooms.svg are made from what is read here. `python docs/rooms.py [PACKAGE]` prints the figures, of another version of the package too.
 
 Every import counts: those inside functions and those for type checking as well, since whoever reads or changes a
 module needs to know what it speaks of.
@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("config", "machine"),
     ("linux",),
-    ("ids", "policies", "terms", "sizes"),
+    ("ids", "times", "policies", "terms", "sizes"),
     ("states", "events", "plugins", "errors"),
 )
 """From the top down. A module imports from its own floor and from those below it."""
@@ -79,6 +79,7 @@ LOADED_BY_START = (
     "reflink.images",
     "reflink.interpret",
     "reflink.listing",
+    "reflink.names",
     "reflink.precached",
     "reflink.record",
     "reflink.scan",
@@ -92,6 +93,7 @@ LOADED_BY_START = (
     "subscribers.hooks",
     "subscribers.precaching",
     "terms",
+    "times",
 )
 """What `lifecycle start` loads of the package, which is what a host waits for at each start of a VM."""
 LOADED_BY_STOP_TOO = ("reflink.precacher",)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """The protocol; see the module's text. Ids are valid names (`names.split_id`) wherever they are taken."""
+    """The protocol; see the module's text. Ids are valid names (`ids.split_id`) wherever they are taken."""
 
     driver: ClassVar[str]
     on_look: Callable[[int], None] | None

@@ -1,6 +1,6 @@
 """The reflink backend: how each event is done on files.
 
-How this works. A volume NAME of a VM is a handful of files in the VM's directory (see names.Kind). Three rules carry
+How this works. A volume NAME of a VM is a handful of files in the VM's directory (reflink/names.py). Three rules carry
 everything:
 
 - An image gets its name only when its content is durable (files.Draft).
@@ -34,7 +34,6 @@ from lifecycle.errors import (
     Refused,
     Unsupported,
 )
-from lifecycle.ids import Kind
 from lifecycle.linux import copying, files, holders, probing, xattrs
 from lifecycle.linux.durability import Steps
 from lifecycle.linux.failed_flush import Image
@@ -45,6 +44,7 @@ from lifecycle.model import Change, Note, View
 from lifecycle.reflink import precached, walk, withdrawal
 from lifecycle.reflink.cloning import ReflinkCloning
 from lifecycle.reflink.interpret import judge
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.record import Record
 from lifecycle.reflink.scan import gather_locked
 from lifecycle.reflink.steps import VolumeFiles, revision_of, truncate

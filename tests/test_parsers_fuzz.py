@@ -17,12 +17,13 @@ from lifecycle import (
     config,
     ids,
     policies,
+    times,
 )
 from lifecycle.cli import settings as settings_
 from lifecycle.config import PoolConfig, UnknownUse, VolumeConfig
-from lifecycle.ids import FileName, Kind
 from lifecycle.model import Note
-from lifecycle.reflink import record
+from lifecycle.reflink import names, record
+from lifecycle.reflink.names import FileName, Kind
 from lifecycle.reflink.record import Record
 from lifecycle.sizes import MAX_SIZE, SECTOR, parse_size
 from lifecycle.states import AT_REST
@@ -81,21 +82,21 @@ def test_an_id_is_good_or_an_invalid_name(text: str) -> None:
     )
 )
 def test_a_files_name_is_a_volumes_or_a_strangers(text: str) -> None:
-    parsed = ids.parse_file(text)
-    assert ids.is_old_revision(text) in {True, False}
+    parsed = names.parse_file(text)
+    assert names.is_old_revision(text) in {True, False}
     if parsed is not None:
         assert text.startswith(parsed.volume)
         assert _is_name(parsed.volume)
         assert (parsed.kind == Kind.REVISION) is (parsed.number is not None)
     if parsed is not None and parsed.number is not None and parsed.at is not None:
-        assert ids.revision_file(parsed.volume, parsed.number, parsed.at) == text
+        assert names.revision_file(parsed.volume, parsed.number, parsed.at) == text
 
 
 @fuzz
 @given(NAMES, NUMBERS, TIMES)
 def test_a_revisions_file_is_read_back(volume: str, number: int, at: datetime) -> None:
-    file = ids.revision_file(volume, number, at)
-    assert ids.parse_file(file) == FileName(volume, Kind.REVISION, number, at)
+    file = names.revision_file(volume, number, at)
+    assert names.parse_file(file) == FileName(volume, Kind.REVISION, number, at)
     assert len(file.encode()) <= 255
 
 
@@ -112,7 +113,7 @@ ENDINGS = st.sampled_from(
 @given(NAMES, ENDINGS)
 def test_a_file_belongs_to_the_one_volume_that_it_is_named_after(name: str, ending: str) -> None:
     # so no two volumes can claim one file
-    parsed = ids.parse_file(name + ending)
+    parsed = names.parse_file(name + ending)
     assert parsed is not None
     assert parsed.volume == name
     assert parsed.kind == (Kind.LEFTOVER if "~" in ending else ending)
@@ -126,7 +127,7 @@ def test_a_file_belongs_to_the_one_volume_that_it_is_named_after(name: str, endi
     | st.text()
 )
 def test_a_time_is_one_or_none(text: str) -> None:
-    found = ids.parse_time(text)
+    found = times.parse_time(text)
     assert found is None or found.tzinfo is UTC
 
 

@@ -10,9 +10,9 @@ from types import MappingProxyType
 
 from lifecycle.config import DEFAULT_KEEP, POOL_FILE, CrashPolicy, VolumeConfig
 from lifecycle.errors import Holder
-from lifecycle.ids import Kind
 from lifecycle.model import Finding, Revision, View
 from lifecycle.reflink.interpret import judge, view_of
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.record import Record
 from lifecycle.reflink.scan import Evidence
 from lifecycle.states import State

@@ -19,9 +19,9 @@ from lifecycle.adopt.findings import ON_CRASH, FoundVolume, Planned, as_it_is, r
 from lifecycle.adopt.qubes_xml import QubesXml, XmlPool, XmlVolume
 from lifecycle.config import Kind, VolumeConfig, last_n
 from lifecycle.errors import InvalidName, shown
-from lifecycle.ids import Kind as FileKind
 from lifecycle.model import Finding
 from lifecycle.reflink.interpret import judge
+from lifecycle.reflink.names import Kind as FileKind
 from lifecycle.reflink.record import Record
 from lifecycle.sizes import round_up
 

@@ -14,20 +14,20 @@ import logging
 import os
 from collections.abc import Iterator
 
-from lifecycle import ids
+from lifecycle import ids, times
 from lifecycle.adopt.findings import ON_CRASH, Found, FoundVolume, Plan, Planned
 from lifecycle.config import POOL_FILE, PoolConfig
 from lifecycle.engine import registry
 from lifecycle.engine.pool import Pool
 from lifecycle.errors import ForeignFile, InvalidName, NoReflinks, NotAPool, storage
-from lifecycle.ids import Kind
 from lifecycle.linux import copying, embedded_xfs, files, holders, probing
 from lifecycle.linux.files import Directory
 from lifecycle.machine import known_pools
 from lifecycle.machine.trees import directories_below
 from lifecycle.model import Finding
+from lifecycle.reflink import names, seals
 from lifecycle.reflink import record as records
-from lifecycle.reflink import seals
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.scan import Evidence, gather
 from lifecycle.reflink.store import ReflinkTelling
 from lifecycle.reflink.verify import findings
@@ -141,7 +141,7 @@ def _no_vms(directory: Directory, path: str) -> Iterator[Finding]:
 
 def _at_the_top(finding: Finding) -> Finding:
     """Say of an image beside the VMs why it is no volume."""
-    if ids.parse_file(finding.path) is None:
+    if names.parse_file(finding.path) is None:
         return finding
     text = "lies in no VM, so it is no volume; move it into a directory to make it one"
     return Finding(finding.path, text, harmful=False)
@@ -158,7 +158,7 @@ def _removable(directory: Directory) -> Iterator[str]:
 
 
 def _is_removable(directory: Directory, file: str) -> bool:
-    parsed = ids.parse_file(file.removesuffix(_OLD))
+    parsed = names.parse_file(file.removesuffix(_OLD))
     if parsed is None or parsed.kind != Kind.COW:
         return False
     if copying.holds_data(directory, parsed.volume + Kind.COW):
@@ -222,7 +222,7 @@ def _add(root: Directory, one: Planned, taking_back: contextlib.ExitStack) -> No
                 files.truncate(draft.fd, one.empty)
                 recorded = gather(directory, name).record
                 at = recorded.at if recorded is not None else None
-                files.set_time(draft.fd, seals.seal(0, seals.second_of(at or ids.now())))
+                files.set_time(draft.fd, seals.seal(0, seals.second_of(at or times.now())))
                 draft.publish(name + Kind.CURRENT)
                 made = os.fstat(draft.fd)
             taking_back.callback(_take_back, root, vm, name + Kind.CURRENT, made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lifecycle import ids
+from lifecycle import times
 from lifecycle.config import change_config
 from lifecycle.engine import plan
 from lifecycle.errors import InvalidConfig, NoSuchRevision, Refused, storage
@@ -49,7 +49,7 @@ def configure(volume: Volume, settings: Mapping[str, Any]) -> VolumeConfig:
         if config.source is not None and config.source != view.config.source:
             plan.check_source(pool, volume.id, config.source)
         if "keep" in settings:  # what it makes of the revisions there are, before it is in force
-            pool.policy_for(config).plan(volume.revisions, ids.now())
+            pool.policy_for(config).plan(volume.revisions, times.now())
         with storage(volume.id, "set"):
             pool.backend.configure(volume.id, config)
     return config

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lifecycle import events, ids
+from lifecycle import events, times
 from lifecycle.engine import reserve, transaction
 from lifecycle.engine.plan import require_whole, require_writable
 from lifecycle.errors import (
@@ -99,7 +99,7 @@ def plan_of(volume: Volume) -> Plan:
         raise Refused(volume.id, view.state, "prune", view.damage or "", view.allowed)
     policy, revisions = volume.pool.policy_for(view.config), volume.revisions
     volume.require(volume.look())  # whoever removed it meanwhile left no revisions to plan by
-    return policy.plan(revisions, ids.now())
+    return policy.plan(revisions, times.now())
 
 
 def prune(volume: Volume) -> Plan:
@@ -109,7 +109,7 @@ def prune(volume: Volume) -> Plan:
     """
     with volume.pool.changing(volume):
         view = require_whole(volume, "prune")
-        plan = volume.pool.policy_for(view.config).plan(volume.revisions, ids.now())
+        plan = volume.pool.policy_for(view.config).plan(volume.revisions, times.now())
         _remove_all([(volume, change) for change in _announce(volume, view, plan)])
         return plan
 
@@ -123,14 +123,14 @@ def _announced(volume: Volume) -> list[Change]:
     policy = volume.pool.policy_for(view.config)
     if policy.keeps_all:
         return []
-    return _announce(volume, view, policy.plan(volume.revisions, ids.now()))
+    return _announce(volume, view, policy.plan(volume.revisions, times.now()))
 
 
 def _announce(volume: Volume, view: View, plan: Plan) -> list[Change]:
     """Announce what is to be removed, and return that."""
     announced = []
     for number in plan.remove:
-        change = Change("prune", view.state, view.state, ids.now(), None, number)
+        change = Change("prune", view.state, view.state, times.now(), None, number)
         try:
             transaction.announce(volume, change)
         except Vetoed as veto:
@@ -152,7 +152,7 @@ def remove_one(volume: Volume, number: int, *, reason: str) -> None:
         found = {one.number: one for one in volume.revisions} if is_whole else {}
         one = found.get(number)
         if one is not None and not (one.current or one.pinned or one.needed):
-            _remove(volume, Change("prune", view.state, view.state, ids.now(), reason, number))
+            _remove(volume, Change("prune", view.state, view.state, times.now(), reason, number))
 
 
 def forget(volume: Volume, numbers: Iterable[int]) -> None:
@@ -183,7 +183,7 @@ def forget(volume: Volume, numbers: Iterable[int]) -> None:
                 if holds:
                     raise Refused(volume.id, view.state, f"forget {number}", reason)
         for number in wanted:
-            _remove(volume, Change("prune", view.state, view.state, ids.now(), "forget", number))
+            _remove(volume, Change("prune", view.state, view.state, times.now(), "forget", number))
 
 
 def _remove(volume: Volume, change: Change) -> None:
@@ -276,7 +276,7 @@ def _removable(pool: Pool) -> list[tuple[Volume, int]]:
             if volume.state is State.DAMAGED:
                 continue  # its revisions are the way back
             at = {one.number: one.at for one in volume.revisions}
-            numbers = nothing.plan(volume.revisions, ids.now()).remove
+            numbers = nothing.plan(volume.revisions, times.now()).remove
             found += [(at[number], number, volume) for number in numbers if number in at]
     found.sort(key=lambda one: one[:2])
     return [(volume, number) for _at, number, volume in found]

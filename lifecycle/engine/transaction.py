@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from transitions import EventData, MachineError
 
-from lifecycle import events, ids, plugins
+from lifecycle import events, plugins, times
 from lifecycle.errors import InUse, LifecycleError, Refused, Vetoed, storage
 from lifecycle.linux import durability
 from lifecycle.linux.durability import Steps
@@ -162,7 +162,7 @@ class Transition:
             event=self.event,
             source=self._state,
             dest=dest,
-            at=ids.now(),
+            at=times.now(),
             reason=self._reason,
             revision=self._revision,
             asked=MappingProxyType(dict(self._asked)),

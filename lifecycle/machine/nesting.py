@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from lifecycle import ids
 from lifecycle.errors import InvalidName
+from lifecycle.reflink import names
 
 _DELETED = " (deleted)"
 _NO_DEVICE = "0"
@@ -212,7 +213,7 @@ def _holder(place: Place, pools: dict[str, Place]) -> str | None:
         return None
     name = max(around, key=lambda one: len(around[one]))
     vm, _, file = os.path.relpath(place.path, around[name]).rpartition("/")
-    parsed = None if place.removed else ids.parse_file(file)
+    parsed = None if place.removed else names.parse_file(file)
     if parsed is None:
         return name
     volume_id = f"{vm}/{parsed.volume}"

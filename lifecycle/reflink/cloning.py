@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from lifecycle import ids
 from lifecycle.config import VolumeConfig
 from lifecycle.errors import NoReflinks, NoSuchVolume, NotTheSame, Unsupported
-from lifecycle.ids import Kind
 from lifecycle.linux import copying, files, holders, probing
 from lifecycle.linux.durability import Steps
 from lifecycle.linux.failed_flush import Image
 from lifecycle.linux.files import Draft
 from lifecycle.reflink import precached
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.seals import Origin
 from lifecycle.reflink.steps import VolumeFiles, seal_unwritten, truncate
 from lifecycle.reflink.store import ReflinkTelling

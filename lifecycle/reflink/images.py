@@ -6,15 +6,15 @@ import errno
 import os
 from datetime import datetime
 
-from lifecycle import ids
+from lifecycle import times
 from lifecycle.config import UnknownUse
 from lifecycle.errors import NoSuchRevision
-from lifecycle.ids import Kind
 from lifecycle.linux.files import Directory
 from lifecycle.linux.status import Status, status_of
 from lifecycle.model import Revision
 from lifecycle.reflink import seals
 from lifecycle.reflink.interpret import Judgement, origin_of
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.scan import Evidence
 from lifecycle.reflink.seals import Origin
 
@@ -138,7 +138,7 @@ class VolumeImages:
         size = status.st_size if isinstance(status, os.stat_result) else None
         return Revision(
             number=number,
-            at=at or ids.EARLIEST,
+            at=at or times.EARLIEST,
             cause=note.cause,
             size=size,
             pinned=note.pinned,

@@ -28,12 +28,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from lifecycle import ids
+from lifecycle import times
 from lifecycle.config import CrashPolicy
-from lifecycle.ids import Kind
 from lifecycle.linux.failed_flush import is_marked
 from lifecycle.model import CRASH, View
 from lifecycle.reflink import seals
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.record import Record
 from lifecycle.reflink.scan import Evidence, bears_seal
 from lifecycle.reflink.seals import Origin
@@ -223,7 +223,7 @@ def _made_at(evidence: Evidence) -> datetime | None:
     second, told = seals.second_in(evidence.current), evidence.told_number
     if told is not None and told.made is not None and told.second == second:
         second = told.made
-    return ids.bearable(second)
+    return times.bearable(second)
 
 
 def _settled(evidence: Evidence, record: Record) -> tuple[Record, tuple[str, ...]]:

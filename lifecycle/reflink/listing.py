@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from lifecycle import ids
-from lifecycle.ids import Kind
 from lifecycle.linux.status import is_file, status_of_entry
+from lifecycle.reflink import names
+from lifecycle.reflink.names import Kind
 
 
 class Listed:
@@ -84,7 +84,7 @@ class Revisions(Mapping[int, RevisionFile]):
         doubles = []
         start = len(self._name)
         for entry in self._others.listed.revisions:
-            number = ids.revision_number(entry.name, start)
+            number = names.revision_number(entry.name, start)
             if number is None or not is_file(entry):
                 continue
             other = found.setdefault(number, entry)
@@ -103,14 +103,14 @@ class Revisions(Mapping[int, RevisionFile]):
     def statuses(self) -> Iterator[os.stat_result]:
         """Yield the status of each file, as far as it can be had."""
         for entry in self._others.listed.revisions:
-            if ids.revision_number(entry.name, len(self._name)) is not None:
+            if names.revision_number(entry.name, len(self._name)) is not None:
                 status = status_of_entry(entry)
                 if isinstance(status, os.stat_result):
                     yield status
 
     def __getitem__(self, number: int) -> RevisionFile:
         entry = self._found[0][number]
-        at = ids.revision_time(entry.name)
+        at = names.revision_time(entry.name)
         if at is None:
             raise ValueError(f"{entry.name} is no revision's")  # never, since its number was read
         return RevisionFile(entry.name, number, at, entry.inode())

@@ -13,11 +13,11 @@ import os
 import stat
 
 from lifecycle.errors import ForeignFile, blames_file
-from lifecycle.ids import Kind
 from lifecycle.linux.files import Directory, set_mode, temporary_name
 from lifecycle.linux.status import status_of
 from lifecycle.reflink import seals
 from lifecycle.reflink.images import VolumeImages
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.seals import Origin
 
 log = logging.getLogger("lifecycle.backend")

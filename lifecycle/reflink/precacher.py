@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from lifecycle.config import Precache
 from lifecycle.errors import NoSuchVolume
-from lifecycle.ids import Kind
 from lifecycle.linux import copying, files, reflinks
 from lifecycle.linux.failed_flush import Image
 from lifecycle.linux.files import Directory, Draft
 from lifecycle.reflink import precached, steps
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.precached import READY
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from lifecycle import ids
+from lifecycle import ids, times
 from lifecycle.config import (
     DEFAULT_CONFIG,
     VolumeConfig,
@@ -117,7 +117,7 @@ def _written(record: Record) -> bytes:
         "format": FORMAT,
         "config": _without_defaults(record.config, DEFAULT_CONFIG),
         "current": record.current,
-        "at": ids.format_time(record.at) if record.at else None,
+        "at": times.format_time(record.at) if record.at else None,
         "next": record.next,
         "rest": record.rest,
         "begun": record.begun,
@@ -180,7 +180,7 @@ def _record(where: str, document: dict[str, Any]) -> Record:
     if rest not in AT_REST:
         raise ValueError(f"a volume does not rest in {rest}")
     at = document.get("at")
-    moment = ids.parse_time(at) if at is not None else None
+    moment = times.parse_time(at) if at is not None else None
     if at is not None and moment is None:
         raise ValueError(f"{at!r} is not a time")
     following = _number(document["next"], ids.MAX_NUMBER + 1)

@@ -13,16 +13,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from lifecycle import ids
 from lifecycle.errors import ForeignFile, InvalidConfig, NewerFormat, blames_file, storage
-from lifecycle.ids import Kind
 from lifecycle.linux import copying, xattrs
 from lifecycle.linux.files import Directory
 from lifecycle.linux.status import Status, status_of, status_of_entry
 from lifecycle.linux.xattrs import SealTold
+from lifecycle.reflink import names, seals
 from lifecycle.reflink import record as records
-from lifecycle.reflink import seals
 from lifecycle.reflink.listing import NOTHING, Listed, Others, RevisionFile, Revisions
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.record import Record
 
 ATTEMPTS = 100
@@ -174,7 +173,7 @@ def gather_all(directory: Directory, entries: Iterable[os.DirEntry[str]]) -> lis
     """
     found: dict[str, Listed] = {}
     for entry in entries:
-        parsed = ids.parse_file(entry.name)
+        parsed = names.parse_file(entry.name)
         if parsed is not None:
             found.setdefault(parsed.volume, Listed()).add(entry, parsed.kind)
     return [_of_listed(directory, name, found[name]) for name in sorted(found)]
@@ -334,7 +333,7 @@ def _namesake(directory: Directory, name: str, record: Record | None) -> os.stat
     """Return the status of the file that bears the number and time of what the record calls current."""
     if record is None or record.current is None or record.at is None:
         return None
-    found = status_of(directory, ids.revision_file(name, record.current, record.at))
+    found = status_of(directory, names.revision_file(name, record.current, record.at))
     return found if isinstance(found, os.stat_result) else None
 
 
@@ -348,7 +347,7 @@ def _list(directory: Directory, name: str) -> Listed:
         if file.startswith(revision) and "~" not in file:
             found.revisions.append(entry)
         elif file.startswith(name):
-            kind = ids.kind_of(file, name)
+            kind = names.kind_of(file, name)
             if kind is not None:
                 found.add(entry, kind)
     return found

@@ -21,9 +21,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from lifecycle import ids
+from lifecycle import times
 from lifecycle.errors import InUse, InvalidSize, cut_short
-from lifecycle.ids import Kind
 from lifecycle.linux import durability, failed_flush, files, holders, loop_devices, xattrs
 from lifecycle.linux.durability import Steps, Unflushed
 from lifecycle.linux.failed_flush import Image
@@ -31,10 +30,11 @@ from lifecycle.linux.files import Draft
 from lifecycle.linux.status import status_of
 from lifecycle.linux.xattrs import SealTold
 from lifecycle.model import CRASH, Change, Note
-from lifecycle.reflink import precached, seals, withdrawal
+from lifecycle.reflink import names, precached, seals, withdrawal
 from lifecycle.reflink import record as records
 from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.interpret import leftover_files
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.record import Record
 from lifecycle.reflink.scan import bears_seal
 from lifecycle.reflink.seals import Origin
@@ -80,7 +80,7 @@ class VolumeFiles(VolumeImages):
         """
         file = self.name + Kind.RECORD
         with self.directory.staged(file, records.write(record, self.volume_id)) as draft:
-            files.set_time(draft.fd, seals.seal(0, self._next_second(ids.now())))
+            files.set_time(draft.fd, seals.seal(0, self._next_second(times.now())))
             yield draft
             draft.replace(file)
         self.record = record
@@ -303,9 +303,9 @@ class VolumeFiles(VolumeImages):
         If need be it has an earlier time, since of two files of one number the later counts: so the number stays that
         of what was there.
         """
-        while self.directory.stat(file := ids.revision_file(self.name, number, at)) is not None:
-            at = ids.bearable(int(at.timestamp()) - 1)
-            if at == ids.EARLIEST:
+        while self.directory.stat(file := names.revision_file(self.name, number, at)) is not None:
+            at = times.bearable(int(at.timestamp()) - 1)
+            if at == times.EARLIEST:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), file)
         return file
 
@@ -370,13 +370,13 @@ class VolumeFiles(VolumeImages):
         status = status_of(self.directory, file)
         if status is None:
             return
-        aside, number = f"{file}.damaged@{ids.format_time(change.at)}", 1
+        aside, number = f"{file}.damaged@{times.format_time(change.at)}", 1
         is_file = isinstance(status, os.stat_result) and stat.S_ISREG(status.st_mode)
         while (taken := self.directory.stat(aside)) is not None:
             if isinstance(status, os.stat_result) and os.path.samestat(taken, status):
                 return  # a crash came after it was kept
             number += 1
-            aside = f"{file}.damaged@{ids.format_time(change.at)}.{number}"
+            aside = f"{file}.damaged@{times.format_time(change.at)}.{number}"
         if file == self.working or not is_file:
             self.directory.rename(file, aside)
             return

@@ -25,7 +25,6 @@ from lifecycle.errors import (
     blames_file,
     storage,
 )
-from lifecycle.ids import Kind
 from lifecycle.linux import holders, loop_devices, probing, xattrs
 from lifecycle.linux.files import Directory
 from lifecycle.linux.fork_safety import Lock
@@ -34,8 +33,9 @@ from lifecycle.linux.loop_devices import identity
 from lifecycle.linux.status import status_of
 from lifecycle.machine import trees
 from lifecycle.model import Capacity, Finding, Revision, Surveyed, View
-from lifecycle.reflink import walk, withdrawal
+from lifecycle.reflink import names, walk, withdrawal
 from lifecycle.reflink.interpret import judge
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.scan import ATTEMPTS, gather
 from lifecycle.reflink.seals import Origin
 from lifecycle.reflink.steps import VolumeFiles
@@ -154,7 +154,7 @@ class ReflinkTelling:
     def id_at(self, path: str) -> str | None:
         """Return the id of the volume that a working image of this path would be of."""
         vm, _, file = path.rpartition("/")
-        parsed = ids.parse_file(file)
+        parsed = names.parse_file(file)
         if not vm or parsed is None or parsed.kind != Kind.WORKING:
             return None
         return f"{vm}/{parsed.volume}"

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from lifecycle import config as settings
-from lifecycle import ids
+from lifecycle import ids, times
 from lifecycle.config import CrashPolicy
 from lifecycle.errors import storage
-from lifecycle.ids import FileName, Kind
 from lifecycle.linux.files import Directory
 from lifecycle.linux.status import is_directory, status_of
 from lifecycle.machine.trees import Found, directories_below, open_vm
 from lifecycle.model import Finding, View
-from lifecycle.reflink import seals
+from lifecycle.reflink import names, seals
 from lifecycle.reflink.interpret import Judgement, is_copied, judge, leftover_files, two_files
+from lifecycle.reflink.names import FileName, Kind
 from lifecycle.reflink.record import Record
 from lifecycle.reflink.scan import ATTEMPTS, Evidence, bears_seal, gather, gather_all, marks
 from lifecycle.reflink.walk import exists
@@ -161,7 +161,7 @@ def sealed_images(
     made = {number: (one.file, one.at) for number, one in evidence.revisions.items()}
     if view.current is not None and view.state is not State.DAMAGED:
         at = evidence.revisions[view.current].at if view.current in made else record.at
-        made[view.current] = evidence.name + Kind.CURRENT, at or ids.EARLIEST
+        made[view.current] = evidence.name + Kind.CURRENT, at or times.EARLIEST
     for number, (file, at) in sorted(made.items()):
         status = status_of(directory, file)
         if isinstance(status, os.stat_result) and number >= record.sealed:
@@ -174,9 +174,9 @@ def _of_file(
     status = status_of(directory, entry.name)
     if status is None:
         return  # it vanished while we looked
-    parsed = ids.parse_file(entry.name)
+    parsed = names.parse_file(entry.name)
     if parsed is None:
-        old = ids.is_old_revision(entry.name)
+        old = names.is_old_revision(entry.name)
         yield Finding(path, _OLD_NAMING if old else _FOREIGN, harmful=False)
     elif isinstance(status, OSError):
         if parsed.kind not in _TOLD_WITH_THEIR_VOLUME or parsed.volume not in there:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
-from lifecycle import ids
 from lifecycle.config import CrashPolicy
-from lifecycle.ids import Kind
 from lifecycle.linux.files import Directory
 from lifecycle.linux.status import Status, is_file, status_of
 from lifecycle.machine.trees import Found, vms_below
 from lifecycle.model import Surveyed, View
+from lifecycle.reflink import names
 from lifecycle.reflink.interpret import judge, leftover_files
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.scan import Evidence, gather, gather_all
 from lifecycle.states import AT_REST, State
 
@@ -34,7 +34,7 @@ def volumes_in(directory: Directory, entries: Iterable[os.DirEntry[str]]) -> lis
     """Return the NAMEs of the volumes in a VM's directory, in order."""
     kinds: dict[str, set[str]] = {}
     for entry in entries:
-        parsed = ids.parse_file(entry.name)
+        parsed = names.parse_file(entry.name)
         if parsed is not None:
             regular = is_file(entry)
             kinds.setdefault(parsed.volume, set()).add(parsed.kind if regular else "")
@@ -49,7 +49,7 @@ _HAS_IMAGE = {Kind.CURRENT, Kind.WORKING, Kind.REVISION}
 
 def names_in(entries: Iterable[os.DirEntry[str]]) -> list[str]:
     """Return the NAMEs that any file in a VM's directory bears, in order, of volumes or left behind."""
-    parsed = (ids.parse_file(entry.name) for entry in entries)
+    parsed = (names.parse_file(entry.name) for entry in entries)
     return sorted({one.volume for one in parsed if one is not None})
 
 

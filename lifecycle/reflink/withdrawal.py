@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from lifecycle.config import UnknownUse
 from lifecycle.errors import ForeignFile, InUse
-from lifecycle.ids import Kind
 from lifecycle.linux import files, holders
+from lifecycle.reflink.names import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

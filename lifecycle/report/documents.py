@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import LifecycleError, StorageFailed
-from lifecycle.ids import format_time
+from lifecycle.times import format_time
 
 if TYPE_CHECKING:
     from lifecycle.backend import Pool, Volume

@@ -20,7 +20,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lifecycle import events, ids
+from lifecycle import events, ids, times
 from lifecycle.config import VolumeConfig
 from lifecycle.errors import HookFailed, LifecycleError, printable
 from lifecycle.machine.known_pools import config_directory
@@ -190,7 +190,7 @@ def document(
         "volume": _volume_document(volume),
         "from": str(change.source),
         "to": str(change.dest),
-        "at": ids.format_time(change.at),
+        "at": times.format_time(change.at),
         "reason": change.reason,
         "revision": change.revision,
         "asked": {key: _plain(value) for key, value in change.asked.items() if key != "content"},

@@ -15,13 +15,13 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias
 
-from lifecycle import ids
 from lifecycle.config import POOL_FILE
 from lifecycle.errors import InvalidSize, NotContent, NotTheSame, storage
 from lifecycle.linux import copying, files
 from lifecycle.linux.copying import Progress
 from lifecycle.linux.failed_flush import Image
 from lifecycle.linux.files import Directory
+from lifecycle.reflink import names
 from lifecycle.states import Event
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def _is_a_disk(fd: int) -> bool:
 def is_image(fd: int) -> bool:
     """Tell whether this is an image file of a pool."""
     directory, file = os.path.split(os.readlink(f"/proc/self/fd/{fd}"))
-    if ids.parse_file(file) is None:
+    if names.parse_file(file) is None:
         return False
     while not os.path.lexists(os.path.join(directory, POOL_FILE)):
         above = os.path.dirname(directory)

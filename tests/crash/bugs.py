@@ -10,13 +10,12 @@ from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
-from lifecycle import ids
 from lifecycle.backend_reflink import ReflinkBackend
-from lifecycle.ids import Kind
 from lifecycle.linux import durability, failed_flush, files
 from lifecycle.linux.files import Directory
-from lifecycle.reflink import interpret, scan, steps
+from lifecycle.reflink import interpret, names, scan, steps
 from lifecycle.reflink.interpret import leftover_files
+from lifecycle.reflink.names import Kind
 from lifecycle.reflink.steps import VolumeFiles
 from lifecycle.states import State
 
@@ -86,7 +85,7 @@ def moves_current_away() -> Patched:
     def keep(self: VolumeFiles, change: Any) -> None:
         at = self.record.at or change.at
         number = self.record.current or 0
-        self.directory.rename(self.current, ids.revision_file(self.name, number, at))
+        self.directory.rename(self.current, names.revision_file(self.name, number, at))
 
     return mock.patch.object(VolumeFiles, "_keep_current", keep)
 
@@ -211,7 +210,7 @@ def takes_anothers_files() -> Patched:
         real(self)
         for entry in self.directory.entries():
             if entry.name.startswith(self.name) and "@" in entry.name:
-                number = ids.parse_file(entry.name)
+                number = names.parse_file(entry.name)
                 if number is None or number.volume != self.name:
                     self.directory.remove(entry.name)
 

@@ -9,10 +9,9 @@ import stat
 import tempfile
 from pathlib import Path
 
-from lifecycle import ids
 from lifecycle.config import CrashPolicy
 from lifecycle.linux.files import FICLONE, Directory
-from lifecycle.reflink import seals
+from lifecycle.reflink import names, seals
 from lifecycle.reflink.interpret import judge, origin_of
 from lifecycle.reflink.scan import gather
 
@@ -22,7 +21,7 @@ def copy_tree(origin: Path, target: Path) -> None:
     _copy_files(origin, target)
     for path, _directories, files in os.walk(origin):
         here = os.path.relpath(path, origin)
-        for name in {one.volume for one in map(ids.parse_file, files) if one}:
+        for name in {one.volume for one in map(names.parse_file, files) if one}:
             _seal_as_before(f"{path}", f"{target}/{here}", name)
 
 

@@ -17,7 +17,7 @@ from crash.pictures import Disk, Picture, Unflushed, in_words, since
 from crash.pictures import take as take_all
 from crash.scene import Scene
 from crash.situations import FOREIGN, NEIGHBOUR
-from lifecycle import Pool, State, ids
+from lifecycle import Pool, State, times
 from lifecycle.errors import NoSuchRevision, NoSuchVolume, Refused, Vetoed
 from lifecycle.states import AT_REST
 from support.snapshots import Entry, snapshot
@@ -31,7 +31,7 @@ FLUSHED, FLUSHED_AT = b"flushed", 16384
 def clock(day: int) -> Iterator[None]:
     """Let each question for the time be answered a second later, from that day on."""
     moments = iter(_DAY + timedelta(days=day, seconds=second) for second in range(86400))
-    with mock.patch.object(ids, "now", moments.__next__):
+    with mock.patch.object(times, "now", moments.__next__):
         yield
 
 

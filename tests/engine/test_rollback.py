@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 
-from lifecycle import Pool, Volume, events, ids
+from lifecycle import Pool, Volume, events, times
 from lifecycle.adopt import plan as planning
 from lifecycle.adopt import tree as tree_
 from lifecycle.engine import batch, recovery, registry
@@ -164,7 +164,7 @@ def replace(file: Path) -> None:
 @pytest.mark.parametrize("other", [nothing, write, replace])
 def test_adopt_takes_back_only_what_is_as_it_was_added(tree: Path, other: TakenBack) -> None:
     """Whatever driver the tree is of goes on using it."""
-    plan = planning.plan(tree_.find(str(tree)), ids.now(), None)
+    plan = planning.plan(tree_.find(str(tree)), times.now(), None)
     empty = replaced(plan.volumes[0], id="vm/volatile", record=None, empty=SIZE)
     plan = replaced(plan, volumes=(empty,))
     file = tree / "vm/volatile.img"
@@ -182,7 +182,7 @@ def test_adopt_takes_back_only_what_is_as_it_was_added(tree: Path, other: TakenB
 
 
 def test_adopt_leaves_what_someone_has_open(tree: Path) -> None:
-    plan = planning.plan(tree_.find(str(tree)), ids.now(), None)
+    plan = planning.plan(tree_.find(str(tree)), times.now(), None)
     empty = replaced(plan.volumes[0], id="vm/volatile", record=None, empty=SIZE)
     plan = replaced(plan, volumes=(empty,))
     file = tree / "vm/volatile.img"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lifecycle import Change, Pool, State, events, ids
+from lifecycle import Change, Pool, State, events, times
 from lifecycle.linux import journal
 from lifecycle.subscribers import log
 from support.command_line import SCRIPT
@@ -231,7 +231,7 @@ def test_every_transition_is_one_line(told: pytest.LogCaptureFixture, pool: Pool
 def test_no_event_is_left_out(told: pytest.LogCaptureFixture, pool: Pool, event: str) -> None:
     volume = pool.create_volume("ci/root", SIZE)
     told.clear()
-    change = Change(event, State.STARTED, State.STARTED, ids.now(), revision=3)
+    change = Change(event, State.STARTED, State.STARTED, times.now(), revision=3)
     events.tell(events.EVENTS[event].reported, pool, volume=volume, change=change)
     assert lines(told) == [f"ci/root: {event}, revision 3"]
 

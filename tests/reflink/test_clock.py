@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from freezegun import freeze_time
 
-from lifecycle import Pool, ids
+from lifecycle import Pool, times
 from lifecycle.reflink import record
 from support.command_line import Call
 from support.disks import SIZE, cycle, disk, numbers, seen
@@ -114,5 +114,5 @@ def test_a_clock_beyond_the_calendar_is_clamped(monkeypatch: pytest.MonkeyPatch)
         def now(cls, tz: object = None) -> Beyond:  # type: ignore[override]
             raise ValueError("year 10000 is out of range")
 
-    monkeypatch.setattr(ids, "datetime", Beyond)
-    assert ids.now() == ids.LATEST
+    monkeypatch.setattr(times, "datetime", Beyond)
+    assert times.now() == times.LATEST

@@ -9,9 +9,10 @@ from unittest import mock
 
 import pytest
 
-from lifecycle import Pool, Volume, backend_reflink, ids
+from lifecycle import Pool, Volume, backend_reflink
 from lifecycle.engine import endings
 from lifecycle.linux.files import Directory
+from lifecycle.reflink import names
 from lifecycle.reflink.listing import Others
 from support.disks import SIZE, cycle, draw, numbers
 from support.mounts import FileSystem
@@ -39,8 +40,8 @@ def listed() -> Iterator[mock.Mock]:
 @pytest.fixture
 def parsed() -> Iterator[mock.Mock]:
     """Called for each name that is read as a revision's."""
-    real = ids.revision_number
-    with mock.patch.object(ids, "revision_number", side_effect=real) as it:
+    real = names.revision_number
+    with mock.patch.object(names, "revision_number", side_effect=real) as it:
         yield it
 
 

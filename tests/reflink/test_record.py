@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle import CrashPolicy, InvalidConfig, State, ids
+from lifecycle import CrashPolicy, InvalidConfig, State, ids, times
 from lifecycle.config import VolumeConfig
 from lifecycle.errors import NewerFormat, Unsupported
 from lifecycle.model import Note
@@ -100,7 +100,7 @@ def test_whatever_the_clock_says_a_record_that_is_written_is_read_back(
     made = Record(
         config=config,
         current=current,
-        at=None if clock is None else ids.bearable(clock),
+        at=None if clock is None else times.bearable(clock),
         next=max(following, (current or 0) + 1),
         rest=rest,
         notes=MappingProxyType(notes),

@@ -64,7 +64,7 @@ def adopt_command(
     Shows what was found and what would be added; --yes does it. Exit status 1 if a volume is found damaged, or lacks
     what a -cow.img holds; the others are adopted all the same.
     """
-    from lifecycle import ids  # noqa: PLC0415 - keeps --help quick
+    from lifecycle import times  # noqa: PLC0415 - keeps --help quick
     from lifecycle.adopt import plan as planning  # noqa: PLC0415 - keeps --help quick
     from lifecycle.adopt import tree  # noqa: PLC0415 - keeps --help quick
     from lifecycle.config import check_keep  # noqa: PLC0415 - keeps --help quick
@@ -75,7 +75,7 @@ def adopt_command(
     where = os.path.abspath(directory)
     said = None if qubes_xml is None else _said(qubes_xml, where, qubes_pool)
     tree.check(where, setup_check=not no_setup_check)
-    plan = planning.plan(tree.find(where), ids.now(), said, keep=keep, remove_cow=remove_cow)
+    plan = planning.plan(tree.find(where), times.now(), said, keep=keep, remove_cow=remove_cow)
     known_as = None
     if yes:
         pool = tree.carry_out(plan, setup_check=not no_setup_check)
