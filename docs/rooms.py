@@ -2,7 +2,8 @@
 
 A room is what lies at the top of the package: a module, or a package with all that is in it. The test
 tests/project/test_rooms.py holds the code to `FLOORS`, the page docs/architecture.md and the picture
-diagrams/rooms.svg are made from what is read here. `python docs/rooms.py [PACKAGE]` prints the figures, of another version of the package too.
+diagrams/rooms.svg are made from what is read here. `python docs/rooms.py [PACKAGE]` prints the figures, of another
+version of the package too.
 
 Every import counts: those inside functions and those for type checking as well, since whoever reads or changes a
 module needs to know what it speaks of.
@@ -58,6 +59,7 @@ LOADED_BY_START = (
     "events",
     "ids",
     "linux.copying",
+    "linux.directories",
     "linux.durability",
     "linux.failed_flush",
     "linux.fast_exit",
@@ -65,8 +67,6 @@ LOADED_BY_START = (
     "linux.fork_safety",
     "linux.holders",
     "linux.inode_flags",
-    "linux.loop_devices",
-    "linux.probing",
     "linux.reflinks",
     "linux.status",
     "linux.xattrs",
@@ -86,6 +86,7 @@ LOADED_BY_START = (
     "reflink.seals",
     "reflink.steps",
     "reflink.store",
+    "reflink.tags",
     "reflink.walk",
     "reflink.withdrawal",
     "sizes",

@@ -3,7 +3,7 @@
 How this works. A volume NAME of a VM is a handful of files in the VM's directory (reflink/names.py). Three rules carry
 everything:
 
-- An image gets its name only when its content is durable (files.Draft).
+- An image gets its name only when its content is durable (directories.Draft).
 - Images are immutable once current, and a revision is a hard link to what was current. So a commit, a revert and
   keeping a revision are a few directory operations at any size; only the working image is a clone.
 - One rename is the commit point (VolumeFiles.promote): keep what is current under its revision's name, rename the new
@@ -34,12 +34,12 @@ from lifecycle.errors import (
     Refused,
     Unsupported,
 )
-from lifecycle.linux import copying, files, holders, probing, xattrs
+from lifecycle.linux import copying, files, holders, reflinks, xattrs
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.durability import Steps
 from lifecycle.linux.failed_flush import Image
-from lifecycle.linux.files import Directory
 from lifecycle.linux.fork_safety import Lock, ThreadState
-from lifecycle.linux.loop_devices import identity
+from lifecycle.linux.holders import identity
 from lifecycle.model import Change, Note, View
 from lifecycle.reflink import precached, walk, withdrawal
 from lifecycle.reflink.cloning import ReflinkCloning
@@ -93,9 +93,9 @@ class ReflinkBackend(ReflinkCloning):
     def set_up(self) -> None:
         """Check that the directory can be written to, and has reflinks or does without."""
         with Directory.open(self.root) as root:
-            if not probing.has_reflinks(root) and self.config.setup_check:
+            if not reflinks.has_reflinks(root) and self.config.setup_check:
                 raise NoReflinks(self.root)
-            if not probing.keeps_nanoseconds(root):
+            if not reflinks.keeps_nanoseconds(root):
                 raise Unsupported(
                     f"{self.root}: this file system keeps file times only coarsely, so that a written"
                     " image could not be told from an unwritten one; use another (XFS, btrfs)"

@@ -20,8 +20,8 @@ from lifecycle.config import POOL_FILE, PoolConfig
 from lifecycle.engine import registry
 from lifecycle.engine.pool import Pool
 from lifecycle.errors import ForeignFile, InvalidName, NoReflinks, NotAPool, storage
-from lifecycle.linux import copying, embedded_xfs, files, holders, probing
-from lifecycle.linux.files import Directory
+from lifecycle.linux import copying, directories, embedded_xfs, files, holders, reflinks
+from lifecycle.linux.directories import Directory
 from lifecycle.machine import known_pools
 from lifecycle.machine.trees import directories_below
 from lifecycle.model import Finding
@@ -58,7 +58,7 @@ def check(path: str, *, setup_check: bool = True) -> None:
             raise NotAPool(path, f"lies in the pool {above}, whose volumes its images are already")
         above = os.path.dirname(above)
     with Directory.open(path) as directory:
-        if setup_check and probing.shares_blocks(directory) is False:
+        if setup_check and reflinks.shares_blocks(directory) is False:
             raise NoReflinks(path)
     if not os.access(path, os.W_OK, effective_ids=True):
         is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
@@ -235,7 +235,7 @@ def _take_back(root: Directory, vm: str, file: str, made: os.stat_result) -> Non
     It loses its name first, so that no one can open it between the look at it and its end.
     """
     with root.child(vm) as directory:
-        aside = files.temporary_name(file)
+        aside = directories.temporary_name(file)
         try:
             directory.rename(file, aside)
         except FileNotFoundError:

@@ -41,7 +41,7 @@ from lifecycle.errors import (
     storage,
 )
 from lifecycle.linux import holders
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from lifecycle.machine.trees import open_vm
 from lifecycle.model import Capacity, Finding, Surveyed, View
 from lifecycle.states import State

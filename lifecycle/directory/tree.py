@@ -10,7 +10,7 @@ from typing import NamedTuple
 from lifecycle import ids
 from lifecycle.config import POOL_SIGNS, PoolConfig
 from lifecycle.errors import ForeignFile, InvalidName, blames_file
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.status import is_directory, status_of
 
 log = logging.getLogger("lifecycle.backend")

@@ -18,7 +18,7 @@ from lifecycle.directory.tree import (
     without_use,
 )
 from lifecycle.errors import ForeignFile
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from lifecycle.model import Finding
 
 

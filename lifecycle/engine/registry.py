@@ -12,7 +12,7 @@ from lifecycle import config as settings
 from lifecycle.config import PoolConfig
 from lifecycle.errors import InvalidConfig, NotAPool, PluginFailed
 from lifecycle.linux import files
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 
 if TYPE_CHECKING:
     from lifecycle.backend import Backend

@@ -16,7 +16,7 @@ from typing import Protocol, cast
 
 from lifecycle.errors import LifecycleError
 from lifecycle.linux import files
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 
 HOSTS = {"libvirt": "lifecycle.hosts.libvirt.install", "systemd": "lifecycle.hosts.systemd"}
 """The hosts that something can be installed for, by name; the modules that do it."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle.errors import ForeignFile
 from lifecycle.linux import files
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 
 if TYPE_CHECKING:
     import hashlib

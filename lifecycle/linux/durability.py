@@ -18,8 +18,8 @@ from collections.abc import Generator, Sequence
 
 from lifecycle.errors import Refused
 from lifecycle.linux import failed_flush, files
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.failed_flush import Image
-from lifecycle.linux.files import Directory
 
 log = logging.getLogger("lifecycle.backend")
 

@@ -15,9 +15,9 @@ import subprocess
 from collections.abc import Iterator
 
 from lifecycle.errors import InvalidSize, NotAPool, Unsupported
-from lifecycle.linux import files
+from lifecycle.linux import directories, files
 from lifecycle.linux.child_processes import ends_told
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.fork_safety import Lock
 
 log = logging.getLogger("lifecycle.loop_pool")
@@ -63,7 +63,7 @@ def create(path: str, size: int) -> None:
             directory.remove(IMAGE)
             raise
         directory.sync()
-    os.chmod(path, files.DIRECTORY_MODE)
+    os.chmod(path, directories.MODE)
 
 
 def is_there(path: str) -> bool:

@@ -22,7 +22,7 @@ from contextlib import suppress
 
 from lifecycle.errors import FlushError
 from lifecycle.linux import copying, files, reflinks
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 
 MARK = stat.S_ISVTX
 """The bit of an image's mode that says that a flush of it failed: `ls -l` shows it as a T at the end."""

@@ -1,4 +1,4 @@
-"""Who holds a file: who has it open, and who has a lease or a lock on it.
+"""Who holds a file: who has it open, who has a lease or a lock on it, which loop devices it is attached to.
 
 The kernel knows, by leases and locks; who it is, /proc and /sys tell, as far as this process may see. Linux only, and
 best as root.
@@ -14,11 +14,19 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from lifecycle.errors import Holder, printable
-from lifecycle.linux import loop_devices
-from lifecycle.linux.loop_devices import Identity, identity
 
 BACKGROUND = "lifecycle-ahead"
 """What the processes are called that make images ahead: one that reads a current image is in no one's way."""
+LOOP_SET_CAPACITY = 0x4C07
+"""From linux/loop.h: look at the backing file's size again."""
+
+Identity = tuple[int, int]
+"""A file's device and inode."""
+
+
+def identity(status: os.stat_result) -> Identity:
+    """Return what tells this file from every other."""
+    return status.st_dev, status.st_ino
 
 
 def is_open_elsewhere(fd: int) -> bool | None:
@@ -114,7 +122,7 @@ def find(file: Identity, asking: int | None = None) -> tuple[Holder, ...]:
         if _refers(f"/proc/{pid}/fd", file, skip=own[1] if pid == own[0] else None)
         or _refers(f"/proc/{pid}/map_files", file)  # mapped, and perhaps closed since
     ]
-    return (*processes, *(Holder(device) for device in loop_devices.find(file)))
+    return (*processes, *(Holder(device) for device in loop_devices_of(file)))
 
 
 def sees_everyone() -> bool:
@@ -190,7 +198,7 @@ def everyone() -> dict[Identity, list[Holder]]:
             holder = Holder(_command(pid), int(pid))
             for file in held:
                 found.setdefault(file, []).append(holder)
-    for device, file in loop_devices.all_of_them():
+    for device, file in _loop_devices():
         found.setdefault(file, []).append(Holder(device))
     return found
 
@@ -227,3 +235,43 @@ def _command(pid: int | str) -> str:
             return printable(name.read().strip())
     except OSError:
         return "a process that has ended"
+
+
+# ---------------------------------------------------------------- loop devices
+
+
+def loop_devices_of(file: Identity) -> list[str]:
+    """Return the paths of the loop devices that are made of this file."""
+    return sorted(device for device, backing in _loop_devices() if backing == file)
+
+
+def _loop_devices() -> Iterator[tuple[str, Identity]]:
+    """Yield the paths of all loop devices, each with the file that it is made of."""
+    import glob  # noqa: PLC0415 - most images are in no one's use
+
+    for backing in glob.glob("/sys/block/loop*/loop/backing_file"):
+        try:
+            with open(backing, encoding="utf-8", errors="surrogateescape") as name:
+                path = name.read().rstrip("\n")
+            yield "/dev/" + backing.split("/")[3], identity(os.stat(path))
+        except OSError:
+            continue  # it was detached, or its file removed, meanwhile
+
+
+def backing_file(device: int) -> str | None:
+    """Return the path of the file that a file system's device (`st_dev`) is made of, if it is a loop device."""
+    where = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/loop/backing_file"
+    try:
+        with open(where, encoding="utf-8", errors="surrogateescape") as name:
+            return name.read().removesuffix("\n")
+    except OSError:
+        return None
+
+
+def tell_size_to(device: str) -> None:
+    """Let a loop device see that its file has another size."""
+    fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, LOOP_SET_CAPACITY)
+    finally:
+        os.close(fd)

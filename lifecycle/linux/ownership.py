@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lifecycle.errors import Unsupported
 from lifecycle.linux import files
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 
 KEPT = -1
 """The group's number where only a user is named: it stays as it is."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from lifecycle.errors import blames_file
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 
 Status = os.stat_result | OSError | None
 """What was found of a file: its status, or why that could not be had; None if there is no such file."""

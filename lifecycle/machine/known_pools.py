@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from lifecycle import ids
 from lifecycle.errors import InAnotherPool, InvalidConfig, InvalidName, LifecycleError, printable
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 
 log = logging.getLogger("lifecycle.known_pools")
 

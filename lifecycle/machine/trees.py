@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lifecycle import ids
 from lifecycle.config import POOL_SIGNS
 from lifecycle.errors import ForeignFile, InAnotherPool, InvalidName, blames_file
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.status import is_directory
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from lifecycle import ids
 from lifecycle.config import VolumeConfig
 from lifecycle.errors import NoReflinks, NoSuchVolume, NotTheSame, Unsupported
-from lifecycle.linux import copying, files, holders, probing
+from lifecycle.linux import copying, files, holders, reflinks
+from lifecycle.linux.directories import Draft
 from lifecycle.linux.durability import Steps
 from lifecycle.linux.failed_flush import Image
-from lifecycle.linux.files import Draft
 from lifecycle.reflink import precached
 from lifecycle.reflink.names import Kind
 from lifecycle.reflink.seals import Origin
@@ -107,7 +107,7 @@ class ReflinkCloning(ReflinkTelling):
             log.info("reflinked the current image of %r", what)
             return
         if self.config.setup_check:
-            if not probing.has_reflinks(draft.directory):
+            if not reflinks.has_reflinks(draft.directory):
                 raise NoReflinks(draft.directory.path)
             log.warning(
                 "%s is copied in full into %s, as the two share no blocks: %s",

@@ -9,7 +9,7 @@ from datetime import datetime
 from lifecycle import times
 from lifecycle.config import UnknownUse
 from lifecycle.errors import NoSuchRevision
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.status import Status, status_of
 from lifecycle.model import Revision
 from lifecycle.reflink import seals

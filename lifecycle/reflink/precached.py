@@ -13,7 +13,8 @@ import os
 import stat
 
 from lifecycle.errors import ForeignFile, blames_file
-from lifecycle.linux.files import Directory, set_mode, temporary_name
+from lifecycle.linux.directories import Directory, temporary_name
+from lifecycle.linux.files import set_mode
 from lifecycle.linux.status import status_of
 from lifecycle.reflink import seals
 from lifecycle.reflink.images import VolumeImages

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from lifecycle.config import Precache
 from lifecycle.errors import NoSuchVolume
 from lifecycle.linux import copying, files, reflinks
+from lifecycle.linux.directories import Directory, Draft
 from lifecycle.linux.failed_flush import Image
-from lifecycle.linux.files import Directory, Draft
 from lifecycle.reflink import precached, steps
 from lifecycle.reflink.names import Kind
 from lifecycle.reflink.precached import READY

@@ -14,15 +14,15 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from lifecycle.errors import ForeignFile, InvalidConfig, NewerFormat, blames_file, storage
-from lifecycle.linux import copying, xattrs
-from lifecycle.linux.files import Directory
+from lifecycle.linux import copying
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.status import Status, status_of, status_of_entry
-from lifecycle.linux.xattrs import SealTold
-from lifecycle.reflink import names, seals
+from lifecycle.reflink import names, seals, tags
 from lifecycle.reflink import record as records
 from lifecycle.reflink.listing import NOTHING, Listed, Others, RevisionFile, Revisions
 from lifecycle.reflink.names import Kind
 from lifecycle.reflink.record import Record
+from lifecycle.reflink.tags import SealTold
 
 ATTEMPTS = 100
 """How often to read again when a transition went on meanwhile. Each takes microseconds, a transition longer."""
@@ -302,11 +302,11 @@ def _told(
     with _taken_down(unread, Kind.WORKING):
         if images[Kind.WORKING] is not None:
             file = _file(name, Kind.WORKING, withdrawn)
-            made_from = xattrs.look_up_seal(directory, file, xattrs.MADE_FROM)
+            made_from = tags.look_up(directory, file, tags.MADE_FROM)
     with _taken_down(unread, Kind.CURRENT):
         if images[Kind.CURRENT] is not None and not bears_seal(images[Kind.CURRENT], record):
             file = _file(name, Kind.CURRENT, withdrawn)
-            number = xattrs.look_up_seal(directory, file, xattrs.NUMBER)
+            number = tags.look_up(directory, file, tags.NUMBER)
     return made_from, number
 
 

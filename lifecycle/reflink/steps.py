@@ -23,14 +23,13 @@ from datetime import datetime
 
 from lifecycle import times
 from lifecycle.errors import InUse, InvalidSize, cut_short
-from lifecycle.linux import durability, failed_flush, files, holders, loop_devices, xattrs
+from lifecycle.linux import durability, failed_flush, files, holders
+from lifecycle.linux.directories import Draft
 from lifecycle.linux.durability import Steps, Unflushed
 from lifecycle.linux.failed_flush import Image
-from lifecycle.linux.files import Draft
 from lifecycle.linux.status import status_of
-from lifecycle.linux.xattrs import SealTold
 from lifecycle.model import CRASH, Change, Note
-from lifecycle.reflink import names, precached, seals, withdrawal
+from lifecycle.reflink import names, precached, seals, tags, withdrawal
 from lifecycle.reflink import record as records
 from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.interpret import leftover_files
@@ -38,6 +37,7 @@ from lifecycle.reflink.names import Kind
 from lifecycle.reflink.record import Record
 from lifecycle.reflink.scan import bears_seal
 from lifecycle.reflink.seals import Origin
+from lifecycle.reflink.tags import SealTold
 from lifecycle.sizes import SECTOR
 from lifecycle.states import Event, State
 
@@ -90,7 +90,7 @@ class VolumeFiles(VolumeImages):
         second = self._next_second(at)
         files.set_time(fd, seals.seal(number, second))
         told = SealTold(number, second, max(seals.second_of(at), 0))
-        xattrs.put_seal(fd, xattrs.NUMBER, told)
+        tags.put(fd, tags.NUMBER, told)
         return second
 
     def _next_second(self, at: datetime) -> int:
@@ -210,7 +210,7 @@ class VolumeFiles(VolumeImages):
         fd = self.open_current()
         try:
             self._make_sealed(fd, change)
-            xattrs.drop_all_of_hosts(fd)
+            tags.drop_all_of_hosts(fd)
         finally:
             os.close(fd)
         working = self.working
@@ -414,7 +414,7 @@ class VolumeFiles(VolumeImages):
                 os.fstat(fd).st_nlink > 1
             ):  # asked now, when what a crash left of its making has been cleared away
                 withdrawal.require_own_name_only(self)
-            xattrs.drop_all_of_hosts(fd)
+            tags.drop_all_of_hosts(fd)
         finally:
             os.close(fd)
 
@@ -441,8 +441,8 @@ class VolumeFiles(VolumeImages):
                 self._image(fd, self.working).sync()
             else:
                 files.sync_content(fd)  # what is thrown away is never in doubt
-            for device in loop_devices.find(loop_devices.identity(os.fstat(fd))):
-                loop_devices.tell(device)
+            for device in holders.loop_devices_of(holders.identity(os.fstat(fd))):
+                holders.tell_size_to(device)
         finally:
             os.close(fd)
 
@@ -483,7 +483,7 @@ def seal_unwritten(fd: int, origin: Origin) -> None:
     """Seal a working image that has all its content and its size: it is unwritten as long as the time stands."""
     status = os.fstat(fd)
     files.set_time(fd, seals.unwritten(status.st_ino, status.st_size, origin))
-    xattrs.put_seal(fd, xattrs.MADE_FROM, SealTold(origin.number, origin.second))
+    tags.put(fd, tags.MADE_FROM, SealTold(origin.number, origin.second))
 
 
 def truncate(fd: int, size: int) -> None:

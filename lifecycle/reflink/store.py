@@ -25,11 +25,10 @@ from lifecycle.errors import (
     blames_file,
     storage,
 )
-from lifecycle.linux import holders, loop_devices, probing, xattrs
-from lifecycle.linux.files import Directory
+from lifecycle.linux import holders, reflinks, xattrs
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.fork_safety import Lock
-from lifecycle.linux.holders import Asked
-from lifecycle.linux.loop_devices import identity
+from lifecycle.linux.holders import Asked, identity
 from lifecycle.linux.status import status_of
 from lifecycle.machine import trees
 from lifecycle.model import Capacity, Finding, Revision, Surveyed, View
@@ -234,16 +233,16 @@ class ReflinkTelling:
         """Return what the file system has room for."""
         found = os.statvfs(self.root)
         with Directory.open(self.root) as root:
-            reflinks = probing.shares_blocks(root)
+            shares = reflinks.shares_blocks(root)
         size = found.f_blocks * found.f_frsize
-        return Capacity(size, size - found.f_bfree * found.f_frsize, reflinks)
+        return Capacity(size, size - found.f_bfree * found.f_frsize, shares)
 
     @_told
     def room(self) -> tuple[int, int]:
         """Return the bytes free for a user, as far as the file system below can give them, and the bytes in all."""
         found = os.statvfs(self.root)
         free = found.f_bavail * found.f_frsize
-        backing = loop_devices.backing_file(os.stat(self.root).st_dev)
+        backing = holders.backing_file(os.stat(self.root).st_dev)
         if backing is not None:
             from lifecycle.linux import embedded_xfs  # noqa: PLC0415 - slow to load, and seldom needed
 

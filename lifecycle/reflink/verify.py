@@ -11,7 +11,7 @@ from lifecycle import config as settings
 from lifecycle import ids, times
 from lifecycle.config import CrashPolicy
 from lifecycle.errors import storage
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.status import is_directory, status_of
 from lifecycle.machine.trees import Found, directories_below, open_vm
 from lifecycle.model import Finding, View

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from lifecycle.config import CrashPolicy
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.status import Status, is_file, status_of
 from lifecycle.machine.trees import Found, vms_below
 from lifecycle.model import Surveyed, View

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lifecycle.errors import Holder
-    from lifecycle.linux.files import Directory
+    from lifecycle.linux.directories import Directory
     from lifecycle.model import Change
     from lifecycle.reflink.images import VolumeImages
 

@@ -19,8 +19,8 @@ from lifecycle.config import POOL_FILE
 from lifecycle.errors import InvalidSize, NotContent, NotTheSame, storage
 from lifecycle.linux import copying, files
 from lifecycle.linux.copying import Progress
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.failed_flush import Image
-from lifecycle.linux.files import Directory
 from lifecycle.reflink import names
 from lifecycle.states import Event
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from lifecycle.errors import NotContent, NotTheSame, Unsupported, shown
 from lifecycle.linux import copying, files
 from lifecycle.linux.copying import Progress
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.failed_flush import Image
-from lifecycle.linux.files import Directory
 
 RAW = "raw"
 """The bytes of the disk as they are, which is no format."""

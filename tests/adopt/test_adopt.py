@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lifecycle import Pool, State
-from lifecycle.linux import files
+from lifecycle.linux import directories
 from lifecycle.machine import known_pools
 from support import foreign_trees, holding_open
 from support.command_line import Call
@@ -233,22 +233,22 @@ def test_a_name_for_the_machine(tree: Path, call: Call) -> None:
 def test_what_fails_leaves_nothing(
     tree: Path, call: Call, monkeypatch: pytest.MonkeyPatch, fails_at: str
 ) -> None:
-    published, staged = files.Draft.publish, files.Draft.stage
+    published, staged = directories.Draft.publish, directories.Draft.stage
 
     def fail(name: str) -> None:
         if name == fails_at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def publish(draft: files.Draft, name: str) -> None:
+    def publish(draft: directories.Draft, name: str) -> None:
         fail(name)
         published(draft, name)
 
-    def stage(draft: files.Draft, name: str) -> None:
+    def stage(draft: directories.Draft, name: str) -> None:
         fail(name)
         staged(draft, name)
 
-    monkeypatch.setattr(files.Draft, "publish", publish)
-    monkeypatch.setattr(files.Draft, "stage", stage)
+    monkeypatch.setattr(directories.Draft, "publish", publish)
+    monkeypatch.setattr(directories.Draft, "stage", stage)
     said = foreign_trees.xml(tree, foreign_trees.SAID | {"appvms/new/bar/root": foreign_trees.ROOT})
     before = snapshot(tree)
     complaint = call("adopt", str(tree), "--yes", "--qubes-xml", said, status=1).complaint

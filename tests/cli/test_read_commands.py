@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lifecycle import Pool
-from lifecycle.linux import probing
-from lifecycle.linux.files import Directory
+from lifecycle.linux import reflinks
+from lifecycle.linux.directories import Directory
 from lifecycle.machine import known_pools
 from support import foreign_trees
 from support.command_line import SCRIPT
@@ -175,8 +175,8 @@ def thaw(where: Path) -> None:
 
 def test_what_a_file_system_can_do_is_known_without_trying(file_system: FileSystem) -> None:
     with Directory.open(str(file_system.path)) as directory:
-        assert probing.shares_blocks(directory) is file_system.has_reflinks
-        assert probing.has_reflinks(directory) is file_system.has_reflinks
+        assert reflinks.shares_blocks(directory) is file_system.has_reflinks
+        assert reflinks.has_reflinks(directory) is file_system.has_reflinks
 
 
 def test_an_xfs_may_have_been_made_without_reflinks(
@@ -190,8 +190,8 @@ def test_an_xfs_may_have_been_made_without_reflinks(
     run("mount", "-o", "loop", str(image), str(tmp_path))
     try:
         with Directory.open(str(tmp_path)) as directory:
-            assert probing.shares_blocks(directory) is False
-            assert probing.has_reflinks(directory) is False
+            assert reflinks.shares_blocks(directory) is False
+            assert reflinks.has_reflinks(directory) is False
     finally:
         run("umount", str(tmp_path))
         image.unlink()
@@ -199,4 +199,4 @@ def test_an_xfs_may_have_been_made_without_reflinks(
 
 def test_of_others_it_is_not_known() -> None:
     with Directory.open("/proc") as directory:
-        assert probing.shares_blocks(directory) is None
+        assert reflinks.shares_blocks(directory) is None

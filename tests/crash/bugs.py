@@ -11,8 +11,8 @@ from typing import Any
 from unittest import mock
 
 from lifecycle.backend_reflink import ReflinkBackend
-from lifecycle.linux import durability, failed_flush, files
-from lifecycle.linux.files import Directory
+from lifecycle.linux import directories, durability, failed_flush, files
+from lifecycle.linux.directories import Directory
 from lifecycle.reflink import interpret, names, scan, steps
 from lifecycle.reflink.interpret import leftover_files
 from lifecycle.reflink.names import Kind
@@ -144,12 +144,12 @@ def writes_in_place() -> Iterator[None]:
             self.directory, self.content, self.fd = directory, content, directory.fd
 
         def replace(self, name: str) -> None:
-            flags = files.os.O_RDWR | files.os.O_CREAT
-            fd = files.os.open(name, flags, 0o600, dir_fd=self.directory.fd)
+            flags = directories.os.O_RDWR | directories.os.O_CREAT
+            fd = directories.os.open(name, flags, 0o600, dir_fd=self.directory.fd)
             files.truncate(fd, 0)
             files.write_all(fd, self.content)
             files.sync_content(fd)
-            files.os.close(fd)
+            directories.os.close(fd)
 
     @contextmanager
     def staged(self: Directory, _name: str, content: bytes) -> Iterator[InPlace]:

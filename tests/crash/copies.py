@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 from lifecycle.config import CrashPolicy
-from lifecycle.linux.files import FICLONE, Directory
+from lifecycle.linux.directories import Directory
+from lifecycle.linux.files import FICLONE
 from lifecycle.reflink import names, seals
 from lifecycle.reflink.interpret import judge, origin_of
 from lifecycle.reflink.scan import gather

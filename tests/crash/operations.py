@@ -1,8 +1,8 @@
 """Between the product and the kernel: count its file operations, and strike at one of them.
 
-All of the product's file operations go through lifecycle/linux/files.py, by the names `os` and `fcntl`. `watch`
-replaces these two by stand-ins that count what changes a file or a directory and, at a chosen count, do what was
-chosen: end the process before the operation or after it, or let the operation fail.
+All of the product's file operations go through two modules of lifecycle/linux, `files` and `directories`, by the
+names `os` and `fcntl`. `watch` replaces these two by stand-ins that count what changes a file or a directory and, at
+a chosen count, do what was chosen: end the process before the operation or after it, or let the operation fail.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 from crash.writeback_errors import FLUSHES, Refusal, image_of
-from lifecycle.linux import durability, failed_flush, files
+from lifecycle.linux import directories, durability, failed_flush, files
 
 STOPPED = 77
 """The exit status of a process that was stopped dead."""
@@ -135,22 +135,21 @@ class _Fcntl:
 @contextmanager
 def watch(operations: Operations) -> Iterator[Operations]:
     """Let the product's file operations go by way of this."""
-    before = files.os, files.fcntl
-    files.os, files.fcntl = _Os(operations), _Fcntl(operations)  # type: ignore[assignment]
     sync_all, write_out, ask = durability.sync_file_system, failed_flush.write_out, failed_flush.ask
 
     def patch(owner: Any, name: str, operation: str, real: Callable[[int], None]) -> Any:
         return mock.patch.object(owner, name, lambda fd: operations(operation, real, (fd,), {}))
 
-    try:
-        with (
-            patch(durability, "sync_file_system", "syncfs", sync_all),
-            patch(failed_flush, "write_out", "write out", write_out),
-            patch(failed_flush, "ask", "ask", ask),
-        ):
-            yield operations
-    finally:
-        files.os, files.fcntl = before
+    os_, fcntl_ = _Os(operations), _Fcntl(operations)
+    with (
+        mock.patch.object(directories, "os", os_),
+        mock.patch.object(files, "os", os_),
+        mock.patch.object(files, "fcntl", fcntl_),
+        patch(durability, "sync_file_system", "syncfs", sync_all),
+        patch(failed_flush, "write_out", "write out", write_out),
+        patch(failed_flush, "ask", "ask", ask),
+    ):
+        yield operations
 
 
 # ---------------------------------------------------------------- strikes

@@ -11,7 +11,7 @@ import pytest
 
 from lifecycle import Change, Pool, State, StorageFailed, Volume, events
 from lifecycle.linux import holders
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from support.disks import SIZE, cycle, disk, draw, numbers, seen
 from support.failing_backend import backend_fails
 from support.listeners import Listener

@@ -15,7 +15,7 @@ import pytest
 from lifecycle import Change, Locked, Pool, Refused, State, Volume, events
 from lifecycle.engine import locks
 from lifecycle.linux import holders
-from lifecycle.linux.loop_devices import identity
+from lifecycle.linux.holders import identity
 from support.disks import SIZE, cycle, draw, numbers
 from support.mounts import FileSystem
 

@@ -19,7 +19,7 @@ from lifecycle.adopt import tree as tree_
 from lifecycle.engine import batch, recovery, registry
 from lifecycle.errors import LifecycleError, NotAPool, StorageFailed, Unsupported, Vetoed
 from lifecycle.linux import embedded_xfs
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from lifecycle.linux.fork_safety import Lock
 from support.command_line import Call, call_apart
 from support.disks import MIB, SIZE, cycle, disk, draw, seen

@@ -11,7 +11,7 @@ import pytest
 
 from lifecycle import Pool, Volume, backend_reflink
 from lifecycle.engine import endings
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from lifecycle.reflink import names
 from lifecycle.reflink.listing import Others
 from support.disks import SIZE, cycle, draw, numbers

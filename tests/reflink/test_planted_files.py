@@ -18,7 +18,7 @@ import pytest
 
 from lifecycle import LifecycleError, NotAPool, Pool, State, Volume, events
 from lifecycle.backend_reflink import ReflinkBackend
-from lifecycle.linux.files import Directory
+from lifecycle.linux.directories import Directory
 from support.disks import SIZE, cycle, disk, seen
 from support.every_call import ACTS, ID, LOOKS, MADE, at_rest, call_all, dirty
 from support.mounts import FileSystem

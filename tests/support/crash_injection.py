@@ -1,10 +1,10 @@
 """A process that ends at its N-th change to files, played in the test's own process.
 
-Every call of `lifecycle.linux.files.os` that changes something is counted; the N-th one raises `Stopped` instead of
-doing it, and so does every later one until the block is left. `Stopped` is a `KeyboardInterrupt`, so nothing of the
-product keeps it to itself; but its `with` and `finally` blocks still run, which they would not if the process were
-killed. They cannot change anything any more, only close what is open and let locks go. (tests/crash ends real
-processes.)
+Every call of `os` that changes something, in the two modules that change files, is counted; the N-th one raises
+`Stopped` instead of doing it, and so does every later one until the block is left. `Stopped` is a
+`KeyboardInterrupt`, so nothing of the product keeps it to itself; but its `with` and `finally` blocks still run,
+which they would not if the process were killed. They cannot change anything any more, only close what is open and let
+locks go. (tests/crash ends real processes.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from lifecycle.linux import files
+from lifecycle.linux import directories, files
 
 _CHANGING = frozenset(
     {
@@ -59,7 +59,8 @@ class _CountingOs:
 @contextmanager
 def acting_before_each_change(act: Callable[[], None]) -> Iterator[None]:
     """Call `act` before each change to files inside the block."""
-    with mock.patch.object(files, "os", _CountingOs(act)):
+    counting = _CountingOs(act)
+    with mock.patch.object(files, "os", counting), mock.patch.object(directories, "os", counting):
         yield
 
 
