@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 from benchmarks.places import Image, Place
 from benchmarks.ways import NOT_READY, START, Way
 from lifecycle import Pool, Volume
-from lifecycle.backend_reflink import ReflinkBackend
 from lifecycle.linux import files
 from lifecycle.linux.holders import BACKGROUND
 from lifecycle.reflink import precached
+from lifecycle.reflink.store import Store
 
 SCRIPT = str(Path(sys.executable).with_name("lifecycle"))
 CLONED = "clones"
@@ -141,7 +141,7 @@ def _is_fresh(volume: Volume) -> bool:
     """Tell whether an image is ready that was made from what is current."""
     if not os.path.exists(f"{volume.pool.path}/{volume.id}-precache.img"):
         return False
-    with ReflinkBackend(volume.pool.path, volume.pool.config).opened(volume.id) as opened:
+    with Store(volume.pool.path, volume.pool.config).opened(volume.id) as opened:
         return precached.fresh_precache(opened) is not None
 
 

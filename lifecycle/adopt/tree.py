@@ -25,11 +25,11 @@ from lifecycle.linux.directories import Directory
 from lifecycle.machine import known_pools
 from lifecycle.machine.trees import directories_below
 from lifecycle.model import Finding
-from lifecycle.reflink import names, seals
+from lifecycle.reflink import look, names, seals
 from lifecycle.reflink import record as records
 from lifecycle.reflink.names import Kind
 from lifecycle.reflink.scan import Evidence, gather
-from lifecycle.reflink.store import ReflinkTelling
+from lifecycle.reflink.store import Store
 from lifecycle.reflink.verify import findings
 from lifecycle.reflink.walk import volumes_in
 
@@ -73,7 +73,7 @@ def find(path: str) -> Found:
         NotAPool: there is a pool in it.
         StorageFailed: it cannot be read.
     """
-    telling = ReflinkTelling(path, PoolConfig())
+    store = Store(path, PoolConfig())
     vms: set[str] = set()
     volumes: dict[str, FoundVolume] = {}
     notes: list[Finding] = []
@@ -88,7 +88,7 @@ def find(path: str) -> Found:
             vms.add(vm)
             notes += _no_vms(directory, vm)
             for name in volumes_in(directory, directory.entries()):
-                volumes[f"{vm}/{name}"] = _volume(telling, f"{vm}/{name}", directory, name)
+                volumes[f"{vm}/{name}"] = _volume(store, f"{vm}/{name}", directory, name)
             removable += (f"{vm}/{file}" for file in _removable(directory))
         for finding in findings(path, None, ON_CRASH):
             if not (finding.harmful and finding.path in volumes):  # of volumes the plan says more
@@ -96,15 +96,13 @@ def find(path: str) -> Found:
     return Found(path, frozenset(vms), volumes, tuple(notes), tuple(removable))
 
 
-def _volume(
-    telling: ReflinkTelling, volume_id: str, directory: Directory, name: str
-) -> FoundVolume:
+def _volume(store: Store, volume_id: str, directory: Directory, name: str) -> FoundVolume:
     evidence = gather(directory, name)
     return FoundVolume(
         volume_id,
         evidence,
-        history=telling.revisions(volume_id, current=True),
-        in_use_by=telling.in_use_by(volume_id),
+        history=look.revisions(store, volume_id, current=True),
+        in_use_by=look.in_use_by(store, volume_id),
         filled=copying.holds_data(directory, evidence.file(Kind.CURRENT)),
         remarks=tuple(_remarks(directory, evidence)),
     )

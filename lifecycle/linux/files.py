@@ -42,9 +42,8 @@ def make_own(fd: int) -> None:
     status = os.fstat(fd)
     if status.st_uid != os.geteuid():
         os.fchown(fd, os.geteuid(), -1)
-    mode = FILE_MODE | (
-        status.st_mode & stat.S_ISVTX
-    )  # which marks an image in doubt (linux/failed_flush.py)
+    # the sticky bit marks an image in doubt (failed_flush.py)
+    mode = FILE_MODE | (status.st_mode & stat.S_ISVTX)
     if stat.S_IMODE(status.st_mode) != mode:
         os.fchmod(fd, mode)
     for name in _attributes(fd):

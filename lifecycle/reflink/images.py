@@ -1,4 +1,4 @@
-"""Reads one volume's images: opens them and compares them with what was found when the volume was looked at."""
+"""One volume's files, opened: what was found of them and what that means, and its images, to be read."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from datetime import datetime
 
 from lifecycle import times
 from lifecycle.config import UnknownUse
-from lifecycle.errors import NoSuchRevision
-from lifecycle.linux.directories import Directory
+from lifecycle.errors import InvalidSize, NoSuchRevision
+from lifecycle.linux import files
+from lifecycle.linux.directories import Directory, Draft
+from lifecycle.linux.failed_flush import Image
 from lifecycle.linux.status import Status, status_of
 from lifecycle.model import Revision
-from lifecycle.reflink import seals
+from lifecycle.reflink import names, seals
 from lifecycle.reflink.interpret import Judgement, origin_of
 from lifecycle.reflink.names import Kind
 from lifecycle.reflink.scan import Evidence
 from lifecycle.reflink.seals import Origin
 
+_TOO_LARGE = frozenset({errno.EFBIG, errno.EINVAL})
+
 
 class VolumeImages:
-    """One volume's files, to be looked at.
+    """One volume's files.
 
     Attributes:
         directory: the VM's, open.
@@ -151,3 +155,41 @@ class VolumeImages:
         found: list[Status] = [self.evidence.current, self.evidence.working]
         found += [status_of(self.directory, one.file) for one in self.evidence.revisions.values()]
         return [one for one in found if isinstance(one, os.stat_result)]
+
+    # ------------------------------------------------------------ what others are made from
+
+    def draft(self) -> Draft:
+        """Return a new image, without a name yet."""
+        return self.directory.draft(self.current)
+
+    def image(self, fd: int, file: str) -> Image:
+        """Return what is open of this file as an image that others wrote to."""
+        return Image(fd, f"{self.directory.path}/{file}")
+
+    def free_revision_file(self, number: int, at: datetime) -> str:
+        """Return a name for the revision's file that nothing bears, whatever others have put there.
+
+        If need be it has an earlier time, since of two files of one number the later counts: so the number stays that
+        of what was there.
+        """
+        while self.directory.stat(file := names.revision_file(self.name, number, at)) is not None:
+            at = times.bearable(int(at.timestamp()) - 1)
+            if at == times.EARLIEST:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), file)
+        return file
+
+
+def truncate(fd: int, size: int) -> None:
+    """Give an image its size in bytes; what is added is a hole.
+
+    Raises:
+        InvalidSize: a file cannot be that large here.
+    """
+    try:
+        files.truncate(fd, size)
+    except OSError as error:
+        if error.errno in _TOO_LARGE:
+            raise InvalidSize(
+                size, "it is more than this file system can hold in a file"
+            ) from error
+        raise

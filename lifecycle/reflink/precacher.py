@@ -11,47 +11,44 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from typing import TYPE_CHECKING
 
 from lifecycle.config import Precache
 from lifecycle.errors import NoSuchVolume
 from lifecycle.linux import copying, files, reflinks
 from lifecycle.linux.directories import Directory, Draft
 from lifecycle.linux.failed_flush import Image
-from lifecycle.reflink import precached, steps
+from lifecycle.reflink import precached, recording
+from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.names import Kind
 from lifecycle.reflink.precached import READY
-
-if TYPE_CHECKING:
-    from lifecycle.backend_reflink import ReflinkBackend
-    from lifecycle.reflink.steps import VolumeFiles
+from lifecycle.reflink.store import Store
 
 _CHEAP = 64
 """A clone of so many extents takes some milliseconds at most: not worth making ahead."""
 
 
-def wanting(backend: ReflinkBackend, volume_id: str) -> str | None:
+def wanting(store: Store, volume_id: str) -> str | None:
     """Return the volume, this one or its source, of which a working image should be made ahead now."""
-    with backend.opened(volume_id) as opened:
+    with store.opened(volume_id) as opened:
         source = opened.record.config.source
         if source is None:
-            return None if _missing(backend, opened) is None else volume_id
-    with contextlib.suppress(NoSuchVolume), backend.opened(source) as opened:
+            return None if _missing(store, opened) is None else volume_id
+    with contextlib.suppress(NoSuchVolume), store.opened(source) as opened:
         # no further: records that someone else wrote may name each other
-        return None if _missing(backend, opened) is None else source
+        return None if _missing(store, opened) is None else source
     return None
 
 
-def make(backend: ReflinkBackend, volume_id: str) -> int:
+def make(store: Store, volume_id: str) -> int:
     """Make what is missing, unless another process is at it; return how many images were made."""
     made = 0
-    with backend.opened(volume_id) as opened:
-        if _missing(backend, opened) is None:
+    with store.opened(volume_id) as opened:
+        if _missing(store, opened) is None:
             return 0
         origin = opened.open_current()
     try:
         fcntl.flock(origin, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        while _make_one(backend, volume_id, origin):
+        while _make_one(store, volume_id, origin):
             made += 1
     except BlockingIOError:
         return 0
@@ -60,20 +57,20 @@ def make(backend: ReflinkBackend, volume_id: str) -> int:
     return made
 
 
-def _missing(backend: ReflinkBackend, opened: VolumeFiles) -> str | None:
+def _missing(store: Store, opened: VolumeImages) -> str | None:
     """Return where the next image that is missing belongs: `-precache.img` or `.ready`; None if none is."""
     config, evidence = opened.record.config, opened.evidence
     if not opened.view.owns or not config.snapshots or evidence.current is None:
         return None
-    is_due = evidence.working is None and _pays(backend, opened)
+    is_due = evidence.working is None and _pays(store, opened)
     if is_due and precached.fresh_precache(opened) is None:
         return Kind.PRECACHE
     return READY if config.ready and _waiting(opened) < config.ready else None
 
 
-def _pays(backend: ReflinkBackend, opened: VolumeFiles) -> bool:
+def _pays(store: Store, opened: VolumeImages) -> bool:
     """Tell whether the volume's own next working image should be made ahead."""
-    policy = opened.record.config.precache or backend.config.precache
+    policy = opened.record.config.precache or store.config.precache
     if policy is not Precache.AUTO:
         return policy is Precache.ALWAYS
     origin = opened.open_current()
@@ -83,7 +80,7 @@ def _pays(backend: ReflinkBackend, opened: VolumeFiles) -> bool:
         os.close(origin)
 
 
-def _waiting(opened: VolumeFiles) -> int:
+def _waiting(opened: VolumeImages) -> int:
     """Return how many images wait for disposables."""
     size, origin = opened.evidence.current_size, opened.origin
     if size is None or origin is None:
@@ -93,33 +90,31 @@ def _waiting(opened: VolumeFiles) -> int:
     return 0
 
 
-def _make_one(backend: ReflinkBackend, volume_id: str, origin: int) -> bool:
+def _make_one(store: Store, volume_id: str, origin: int) -> bool:
     """Make one image that is missing; return whether there may be another."""
-    with backend.opened(volume_id) as opened:
-        where = _missing(backend, opened)
+    with store.opened(volume_id) as opened:
+        where = _missing(store, opened)
         if where is None or not _is_current(opened, origin):
             return False
         with contextlib.ExitStack() as making:
             # made where it gets its name: that may be another subvolume, project or mount
             home = opened.directory
             if where == READY:
-                home = making.enter_context(_ready_directory(backend, volume_id))
+                home = making.enter_context(_ready_directory(store, volume_id))
             draft = making.enter_context(home.draft(opened.current))
-            if not _fill(backend, opened, origin, draft, where):
+            if not _fill(store, opened, origin, draft, where):
                 return False
-            return _publish(backend, volume_id, origin, draft, where, making)
+            return _publish(store, volume_id, origin, draft, where, making)
 
 
-def _ready_directory(backend: ReflinkBackend, volume_id: str) -> Directory:
+def _ready_directory(store: Store, volume_id: str) -> Directory:
     """Return the directory of what waits for disposables, made if it is not there."""
     vm = volume_id.rpartition("/")[0]
-    with backend.lock(vm), backend.existing(vm, volume_id) as directory:
+    with store.lock(vm), store.existing(vm, volume_id) as directory:
         return directory.child(READY, create=True)
 
 
-def _fill(
-    backend: ReflinkBackend, opened: VolumeFiles, origin: int, draft: Draft, where: str
-) -> bool:
+def _fill(store: Store, opened: VolumeImages, origin: int, draft: Draft, where: str) -> bool:
     """Make the draft a durable working image; return whether it is still wanted."""
 
     def is_wanted() -> bool:
@@ -132,20 +127,20 @@ def _fill(
         # if it was that, and not the draft
         Image(origin, f"{opened.directory.path}/{opened.current}").sync()
         raise
-    if shared is False and not backend.config.setup_check:
+    if shared is False and not store.config.setup_check:
         copying.copy(origin, draft.fd)
     elif not shared:
         return False
     files.set_mode(draft.fd, files.FILE_MODE)
     if opened.origin is None:
         return False
-    steps.seal_unwritten(draft.fd, opened.origin)
+    recording.seal_unwritten(draft.fd, opened.origin)
     files.sync_content(draft.fd)
     return True
 
 
 def _publish(
-    backend: ReflinkBackend,
+    store: Store,
     volume_id: str,
     origin: int,
     draft: Draft,
@@ -157,8 +152,8 @@ def _publish(
     What is open for its making is closed before the lock is given up: who takes the image has it alone.
     """
     vm = volume_id.rpartition("/")[0]
-    with backend.lock(vm), making.pop_all(), backend.opened(volume_id) as opened:
-        if not _is_current(opened, origin) or _missing(backend, opened) != where:
+    with store.lock(vm), making.pop_all(), store.opened(volume_id) as opened:
+        if not _is_current(opened, origin) or _missing(store, opened) != where:
             return False
         if where == READY:
             draft.give_name(precached.new_ready_name(opened.name))
@@ -168,6 +163,6 @@ def _publish(
     return True
 
 
-def _is_current(opened: VolumeFiles, origin: int) -> bool:
+def _is_current(opened: VolumeImages, origin: int) -> bool:
     current = opened.evidence.current
     return current is not None and os.path.samestat(current, os.fstat(origin))

@@ -6,13 +6,12 @@ import os
 
 from lifecycle.errors import Refused
 from lifecycle.linux import failed_flush
-from lifecycle.linux.failed_flush import Image
-from lifecycle.reflink import seals
-from lifecycle.reflink.steps import VolumeFiles
+from lifecycle.reflink import recording, seals
+from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.verify import sealed_images
 
 
-def reseal(opened: VolumeFiles) -> tuple[int, ...]:
+def reseal(opened: VolumeImages) -> tuple[int, ...]:
     """Seal the images of a volume at rest that do not bear their seal; return their numbers. Durable.
 
     Raises:
@@ -29,14 +28,14 @@ def reseal(opened: VolumeFiles) -> tuple[int, ...]:
             continue
         fd = opened.directory.open_file(file)
         try:
-            second = opened.seal(fd, number, at)
-            Image(fd, f"{opened.directory.path}/{file}").sync()
+            second = recording.seal(opened, fd, number, at)
+            opened.image(fd, file).sync()
         finally:
             os.close(fd)
         if number == opened.view.current:
             opened.record = opened.record._replace(stamp=second)
         accepted.append(number)
     if accepted:
-        opened.write(opened.record)
+        recording.write(opened, opened.record)
         opened.directory.sync()
     return tuple(accepted)

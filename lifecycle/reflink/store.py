@@ -1,263 +1,80 @@
-"""What a reflink pool can report: its volumes, who uses their images, and the space they take.
+"""The directories of a reflink pool: opens and locks them, and keeps what was found under a lock.
 
-Nothing here takes a lock, waits or changes anything. Files may vanish and others take their names while one looks;
-then one looks again.
+Nothing is remembered between calls, but what was settled under a lock that this thread still has: until it gives that
+up, no one else can have changed it. Without a lock files may vanish and others take their names while one looks; then
+one looks again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, TypeVar
 
 from lifecycle import ids
 from lifecycle.config import PoolConfig
-from lifecycle.errors import (
-    ForeignFile,
-    Holder,
-    NoSuchRevision,
-    NoSuchVolume,
-    Refused,
-    StorageFailed,
-    blames_file,
-    storage,
-)
-from lifecycle.linux import holders, reflinks, xattrs
+from lifecycle.errors import ForeignFile, Locked, NoSuchVolume, Refused
+from lifecycle.linux import holders
 from lifecycle.linux.directories import Directory
-from lifecycle.linux.fork_safety import Lock
-from lifecycle.linux.holders import Asked, identity
-from lifecycle.linux.status import status_of
+from lifecycle.linux.fork_safety import Lock, ThreadState
+from lifecycle.linux.holders import identity
 from lifecycle.machine import trees
-from lifecycle.model import Capacity, Finding, Revision, Surveyed, View
-from lifecycle.reflink import names, walk, withdrawal
+from lifecycle.model import View
+from lifecycle.reflink import recording, withdrawal
+from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.interpret import judge
 from lifecycle.reflink.names import Kind
-from lifecycle.reflink.scan import ATTEMPTS, gather
+from lifecycle.reflink.scan import ATTEMPTS, Evidence, gather, gather_locked
 from lifecycle.reflink.seals import Origin
-from lifecycle.reflink.steps import VolumeFiles
 from lifecycle.states import State
 
-_RUNS_ON_IT = "it has no snapshots, and its VM is writing to the only image; stop it first"
+log = logging.getLogger("lifecycle.backend")
+
+_MOMENT = 0.05
+"""Seconds in which someone who only looks has let go of a VM's lock."""
 
 _T = TypeVar("_T")
-_P = ParamSpec("_P")
 
 
-def _told(method: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Let a method tell by `StorageFailed` that the file system would not let it look."""
+class _LockedVM(NamedTuple):
+    """A VM that this thread has the lock of.
 
-    @functools.wraps(method)
-    def tell(*args: _P.args, **options: _P.kwargs) -> _T:
-        backend, subject = args[0], args[1] if len(args) > 1 else None
-        with storage(str(subject or getattr(backend, "root", "")), "look"):
-            return method(*args, **options)
+    Attributes:
+        directory: its directory, open.
+        settled: its volumes as they were found when their event was planned, by id; no one else can have changed one.
+    """
 
-    return tell
+    directory: Directory
+    settled: dict[str, VolumeImages]
 
 
-class ReflinkTelling:
-    """The half of the reflink backend that looks.
+class _ThisThread(ThreadState):
+    """What this thread holds: the locked VMs by name."""
+
+    def __init__(self) -> None:
+        self.locked: dict[str, _LockedVM] = {}
+
+
+class Store:
+    """A pool's directories, and what this thread has locked of them.
 
     Attributes:
         root: the pool's directory.
         config: the pool's settings.
     """
 
-    def __init__(self, path: str, config: PoolConfig) -> None:
-        self.root = path
+    def __init__(self, root: str, config: PoolConfig) -> None:
+        self.root = root
         self.config = config
-        self.on_look: Callable[[int], None] | None = None
+        self._this_thread = _ThisThread()
 
-    @_told
-    def look(self, volume_id: str) -> View:
-        """Return the volume as it is."""
-        vm, name = ids.split_id(volume_id)
-        try:
-            with self.directory(vm) as directory:
-                return judge(gather(directory, name), self.config.on_crash).view
-        except FileNotFoundError:
-            return View()
-
-    @_told
-    def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:
-        """Return the volume's revisions, oldest first."""
-
-        def read(opened: VolumeFiles) -> tuple[Revision, ...]:
-            numbers = set(opened.view.numbers)
-            if current and opened.view.current:
-                numbers.add(opened.view.current)
-            return tuple(opened.revision(number) for number in sorted(numbers))
-
-        with contextlib.suppress(NoSuchVolume):
-            return self._look_into(volume_id, read)
-        return ()
-
-    @_told
-    def volume_ids(self, vm: str | None = None) -> Iterator[str]:
-        """Yield the ids of all volumes, or of one VM's, in order."""
-        with Directory.open(self.root) as root:
-            if vm is None:
-                return _and_then_raise(*walk.volumes_below(root))
-            with contextlib.suppress(FileNotFoundError), trees.open_vm(root, vm) as directory:
-                found = walk.volumes_in(directory, directory.entries())
-                return iter([f"{vm}/{name}" for name in found])
-        return iter(())
-
-    @_told
-    def vms(self) -> Iterator[str]:
-        """Yield the names of the directories with a file of a volume, or what is left of one, or not to be listed."""
-        with Directory.open(self.root) as root:
-            found = [
-                one.vm
-                for one in trees.vms_below(root)
-                if one.problem is not None or walk.names_in(one.entries)
-            ]
-        return iter(sorted(found))
-
-    def restless(self) -> Iterator[str]:
-        """Yield the names of the VMs in which a volume runs or is damaged, or a crash left something."""
-        with storage(self.root, "look"), Directory.open(self.root) as root:
-            for found in self._vms(root):
-                if walk.is_restless(found, self.config.on_crash):
-                    yield found.vm
-
-    def _vms(
-        self,
-        root: Directory,
-        walk: Callable[[Directory], Iterator[trees.Found]] = trees.vms_below,
-    ) -> Iterator[trees.Found]:
-        """Yield what can be a VM, and tell who watches how many there were."""
-        for number, found in enumerate(walk(root), 1):
-            if self.on_look is not None:
-                self.on_look(number)
-            yield found
-
-    def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
-        """Yield what a list shows of all volumes, or of one VM's."""
-        with storage(vm or self.root, "look"), Directory.open(self.root) as root:
-            if vm is None:
-                for found in self._vms(root):
-                    yield from walk.survey(found, self.config.on_crash)
-                return
-            with contextlib.suppress(FileNotFoundError), trees.open_vm(root, vm) as directory:
-                one = trees.Found(vm, directory, directory.entries())
-                yield from walk.survey(one, self.config.on_crash)
-
-    def path(self, volume_id: str) -> str:
-        """Return the working image's path."""
+    def working_image(self, volume_id: str) -> str:
+        """Return the working image's path, there or not."""
         return f"{self.root}/{volume_id}{Kind.WORKING}"
 
-    def id_at(self, path: str) -> str | None:
-        """Return the id of the volume that a working image of this path would be of."""
-        vm, _, file = path.rpartition("/")
-        parsed = names.parse_file(file)
-        if not vm or parsed is None or parsed.kind != Kind.WORKING:
-            return None
-        return f"{vm}/{parsed.volume}"
-
-    @_told
-    def tagged(self, volume_id: str, key: str) -> str | None:
-        """Return the working image's tag."""
-        with contextlib.suppress(NoSuchVolume), self.opened(volume_id) as opened:
-            if opened.evidence.working is not None:
-                return xattrs.look_up(opened.directory, opened.working, key)
-        return None
-
-    @_told
-    def usage(self, volume_id: str) -> int:
-        """Return the bytes allocated to its images."""
-        with contextlib.suppress(NoSuchVolume), self.opened(volume_id) as opened:
-            found = [*opened.images(), status_of(opened.directory, opened.name + Kind.PRECACHE)]
-            blocks = {one.st_ino: one.st_blocks for one in found if isinstance(one, os.stat_result)}
-            return 512 * sum(blocks.values())
-        return 0
-
-    @_told
-    def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
-        """Return who holds the volume's image open."""
-        vm, name = ids.split_id(volume_id)
-        for kind in (Kind.WORKING, Kind.WITHDRAWN_WORKING, Kind.CURRENT):
-            ask = functools.partial(self._ask, vm, name + kind)
-            with contextlib.suppress(FileNotFoundError, ForeignFile):
-                try:
-                    return withdrawal.count(holders.users(ask), kind, self.config.unknown_use)
-                except OSError as error:
-                    if kind != Kind.CURRENT or not blames_file(error):
-                        raise
-                    return ()  # no one can open it any more, and what is open already is only read
-        return ()
-
-    def _ask(self, vm: str, file: str) -> Asked:
-        """Ask the kernel who has an image open, so that no one is hindered.
-
-        Whoever asks has it open for a moment, and so must not do it while an event asks.
-        """
-        with self.alone(vm) as (directory, is_alone):
-            status = status_of(directory, file)
-            if status is None:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
-            if isinstance(status, OSError):
-                if not is_alone:
-                    raise status
-                return holders.ask_for(lambda: directory.open_file(file))
-            if not is_alone:
-                doubt = "" if holders.sees_everyone() else "an event of its VM is under way"
-                return Asked(None, identity(status), doubt=doubt)
-            try:
-                return holders.ask_for(lambda: directory.open_file(file))
-            except PermissionError:
-                doubt = f"user {os.geteuid()} may not open it"
-                return Asked(None, identity(status), doubt=doubt)
-
-    @_told
-    def open_image(self, volume_id: str, number: int | None = None) -> int:
-        """Open the current image, or a revision, for reading."""
-
-        def read(opened: VolumeFiles) -> int:
-            source = opened.record.config.source
-            if source is None:
-                if opened.view.moved and number in {None, opened.view.current}:
-                    raise Refused(volume_id, opened.view.state, "read", _RUNS_ON_IT)
-                return opened.open_image(number)
-            if number is not None:
-                raise NoSuchRevision(volume_id, number, ())
-            return self.open_current(source)[0]
-
-        return self._look_into(volume_id, read)
-
-    @_told
-    def capacity(self) -> Capacity:
-        """Return what the file system has room for."""
-        found = os.statvfs(self.root)
-        with Directory.open(self.root) as root:
-            shares = reflinks.shares_blocks(root)
-        size = found.f_blocks * found.f_frsize
-        return Capacity(size, size - found.f_bfree * found.f_frsize, shares)
-
-    @_told
-    def room(self) -> tuple[int, int]:
-        """Return the bytes free for a user, as far as the file system below can give them, and the bytes in all."""
-        found = os.statvfs(self.root)
-        free = found.f_bavail * found.f_frsize
-        backing = holders.backing_file(os.stat(self.root).st_dev)
-        if backing is not None:
-            from lifecycle.linux import embedded_xfs  # noqa: PLC0415 - slow to load, and seldom needed
-
-            below = embedded_xfs.room_below(self.root, backing)
-            free = free if below is None else min(free, below)
-        return free, found.f_blocks * found.f_frsize
-
-    def verify(self, vm: str | None = None) -> Iterator[Finding]:
-        """Yield what is wrong or strange."""
-        from lifecycle.reflink.verify import findings  # noqa: PLC0415 - seldom needed
-
-        walk = functools.partial(self._vms, walk=trees.directories_below)
-        return findings(self.root, vm, self.config.on_crash, walk)
-
-    # ------------------------------------------------------------ opening
+    # ------------------------------------------------------------ VMs
 
     def directory(self, vm: str, *, create: bool = False) -> Directory:
         """Open a VM's directory.
@@ -280,36 +97,145 @@ class ReflinkTelling:
         except FileNotFoundError:
             raise NoSuchVolume(asked_for, self.root) from None
 
-    def entered(self, vm: str) -> contextlib.AbstractContextManager[Directory]:
-        """Return the VM's directory, open within a block.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
-        return self.directory(vm)
-
     def alone(self, vm: str) -> contextlib.AbstractContextManager[tuple[Directory, bool]]:
         """Return the VM's directory and whether it is locked, within a block: it is not if an event goes on.
 
+        Where this thread has its lock, it is that directory, and locked.
+
         Raises:
             FileNotFoundError: there is none.
         """
-        return _locked_for_a_moment(self.directory(vm))
+        locked = self._this_thread.locked.get(vm)
+        if locked is None:
+            return _locked_for_a_moment(self.directory(vm))
+        return contextlib.nullcontext((locked.directory, True))
 
     @contextlib.contextmanager
-    def opened(self, volume_id: str) -> Iterator[VolumeFiles]:
+    def lock(self, vm: str, *, create: bool = False, wait: bool = True) -> Iterator[None]:
+        """Hold the VM's lock.
+
+        Raises:
+            Locked: another process did not finish in time.
+            NoSuchVolume: there is no such VM, and `create` is not set.
+        """
+        timeout = self.config.lock_timeout if wait else _MOMENT
+        while True:
+            with self.existing(vm, vm, create=create) as directory, Lock(directory.fd) as lock:
+                if not lock.take(timeout):
+                    who = holders.lock_holders(identity(os.fstat(directory.fd)))
+                    raise Locked(vm, timeout, who)
+                if not self._is_still(vm, directory):
+                    continue  # it was removed while we waited
+                self._this_thread.locked[vm] = _LockedVM(directory, {})
+                try:
+                    yield
+                finally:
+                    self._this_thread.locked.pop(vm, None)  # it is gone in a forked process
+                    if create:
+                        with contextlib.suppress(OSError):  # an empty directory harms no one
+                            self.drop_empty(vm)
+                return
+
+    def _is_still(self, vm: str, directory: Directory) -> bool:
+        """Tell whether the VM's name still leads to the directory that was locked."""
+        try:
+            with self.directory(vm) as named:
+                return os.path.samestat(os.fstat(named.fd), os.fstat(directory.fd))
+        except (FileNotFoundError, ForeignFile):
+            return False
+
+    def drop_empty(self, vm: str) -> None:
+        """Remove the VM's directory and those above it, as far as they are empty."""
+        with Directory.open(self.root) as root:
+            while vm and root.remove_directory(vm):
+                vm = vm.rpartition("/")[0]
+
+    # ------------------------------------------------------------ volumes
+
+    @contextlib.contextmanager
+    def opened(self, volume_id: str) -> Iterator[VolumeImages]:
         """Open one volume's files, with what was found of it, which may be nothing.
+
+        Where this thread has the VM's lock, by the directory that is open already; and as the volume was when it was
+        settled, until something is done to it.
 
         Raises:
             NoSuchVolume: there is not even its VM.
         """
         vm, name = ids.split_id(volume_id)
-        with self.existing(vm, volume_id) as directory:
-            evidence = gather(directory, name)
-            judged = judge(evidence, self.config.on_crash)
-            yield VolumeFiles(directory, volume_id, evidence, judged, self.config.unknown_use)
+        locked = self._this_thread.locked.get(vm)
+        if locked is None:
+            with self.existing(vm, volume_id) as directory:
+                yield self._understood(directory, volume_id, gather(directory, name))
+        elif volume_id in locked.settled:
+            yield locked.settled[volume_id]
+        else:
+            found = gather_locked(locked.directory, volume_id)
+            yield self._understood(locked.directory, volume_id, found)
 
-    def _look_into(self, volume_id: str, read: Callable[[VolumeFiles], _T]) -> _T:
+    def _understood(self, directory: Directory, volume_id: str, evidence: Evidence) -> VolumeImages:
+        judged = judge(evidence, self.config.on_crash)
+        return VolumeImages(directory, volume_id, evidence, judged, self.config.unknown_use)
+
+    @contextlib.contextmanager
+    def acting(self, volume_id: str) -> Iterator[VolumeImages]:
+        """Open one volume's files to change them: as they were when it was settled, since the VM is locked.
+
+        Raises:
+            Refused: this thread does not have its lock.
+            OSError: they must be looked at once more for that, and now not all of them can be read.
+        """
+        locked = self._locked(volume_id)
+        if locked is None:
+            raise Refused(
+                volume_id,
+                "not locked",
+                "change it",
+                "only who has its VM's lock may; a process that was forked in the middle of an event"
+                " has not, and the event goes on in the one that began it",
+            )
+        is_new = volume_id not in locked.settled
+        with self.opened(volume_id) as opened:
+            self._unsettle(volume_id)
+            if is_new and opened.evidence.unreadable is not None:
+                raise opened.evidence.unreadable  # no step may go by less than what it was planned by
+            yield opened
+
+    def settle(self, volume_id: str) -> View:
+        """Write down what the images say, where the record says otherwise."""
+        self._unsettle(volume_id)
+        with self.opened(volume_id) as opened:
+            if not opened.findings and not opened.evidence.second_names:
+                return self._settled(volume_id, opened)
+            for file in opened.evidence.second_names:
+                opened.directory.remove(file)
+        with self.opened(volume_id) as opened:
+            if not opened.findings:
+                return self._settled(volume_id, opened)
+            log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
+            withdrawal.put_back(opened)
+            recording.write_down(opened)
+        with self.opened(volume_id) as opened:
+            return self._settled(volume_id, opened)
+
+    def _settled(self, volume_id: str, opened: VolumeImages) -> View:
+        """Return the volume as it is; what is done to it under the lock that is held goes by this one look."""
+        locked = self._locked(volume_id)
+        if locked is not None:
+            locked.settled[volume_id] = opened
+        return opened.view
+
+    def _unsettle(self, volume_id: str) -> None:
+        """Forget how the volume was found."""
+        locked = self._locked(volume_id)
+        if locked is not None:
+            locked.settled.pop(volume_id, None)
+
+    def _locked(self, volume_id: str) -> _LockedVM | None:
+        """Return the volume's VM, if this thread has its lock."""
+        return self._this_thread.locked.get(ids.split_id(volume_id)[0])
+
+    def look_into(self, volume_id: str, read: Callable[[VolumeImages], _T]) -> _T:
         """Read something of a volume without a lock: again, if a file vanished since it was listed.
 
         Raises:
@@ -344,11 +270,3 @@ class ReflinkTelling:
 def _locked_for_a_moment(directory: Directory) -> Iterator[tuple[Directory, bool]]:
     with directory, Lock(directory.fd) as lock:
         yield directory, lock.take_at_once()
-
-
-def _and_then_raise(found: list[str], failed: list[trees.Found]) -> Iterator[str]:
-    """Yield the ids, and when all are gone through, say what could not be listed."""
-    yield from found
-    for one in failed:
-        if one.problem is not None:
-            raise StorageFailed(", ".join(other.vm for other in failed), "look", one.problem)

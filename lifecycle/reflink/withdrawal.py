@@ -126,9 +126,8 @@ def require_own_name_only(opened: VolumeImages) -> None:
     Raises:
         ForeignFile: it has, and what bears that would be changed too.
     """
-    working = opened.directory.stat(
-        opened.working
-    )  # now, for what a crash left may have been cleared since
+    # asked now, for what a crash left may have been cleared since
+    working = opened.directory.stat(opened.working)
     if working is not None and working.st_nlink > 1:
         raise ForeignFile(
             f"{opened.directory.path}/{opened.working}",

@@ -13,10 +13,20 @@ from unittest import mock
 from lifecycle.backend_reflink import ReflinkBackend
 from lifecycle.linux import directories, durability, failed_flush, files
 from lifecycle.linux.directories import Directory
-from lifecycle.reflink import interpret, names, scan, steps
+from lifecycle.reflink import (
+    current,
+    interpret,
+    look,
+    names,
+    recording,
+    removal,
+    scan,
+    store,
+    working,
+)
+from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.interpret import leftover_files
 from lifecycle.reflink.names import Kind
-from lifecycle.reflink.steps import VolumeFiles
 from lifecycle.states import State
 
 Patched = AbstractContextManager[object]
@@ -55,62 +65,61 @@ def names_are_not_synced() -> Patched:
 
 
 def guest_is_not_synced() -> Patched:
-    real = VolumeFiles.finishing
+    real = working.finishing
 
     @contextmanager
-    def finishing(self: VolumeFiles, change: Any) -> Iterator[Any]:
-        with real(self, change) as (working, _unflushed, second):
-            yield working, (), second
+    def finishing(opened: VolumeImages, change: Any) -> Iterator[Any]:
+        with real(opened, change) as (file, _unflushed, second):
+            yield file, (), second
 
-    return mock.patch.object(VolumeFiles, "finishing", finishing)
+    return mock.patch.object(working, "finishing", finishing)
 
 
 @contextmanager
 def prunes_first() -> Iterator[None]:
     """What retention will not keep is removed before the commit point."""
-    real = VolumeFiles.promote
+    real = current.promote
 
-    def promote(self: VolumeFiles, image: str, change: Any, *how: Any) -> Any:
-        for number in self.view.numbers[:1]:
-            self.directory.remove(self.revision_file(number))
-        return real(self, image, change, *how)
+    def promote(opened: VolumeImages, image: str, change: Any, *how: Any) -> Any:
+        for number in opened.view.numbers[:1]:
+            opened.directory.remove(opened.revision_file(number))
+        return real(opened, image, change, *how)
 
-    with mock.patch.object(VolumeFiles, "promote", promote):
+    with mock.patch.object(current, "promote", promote):
         yield
 
 
 def moves_current_away() -> Patched:
     """What is current is renamed to its revision's name instead of linked: for a moment nothing is current."""
 
-    def keep(self: VolumeFiles, change: Any) -> None:
-        at = self.record.at or change.at
-        number = self.record.current or 0
-        self.directory.rename(self.current, names.revision_file(self.name, number, at))
+    def keep(opened: VolumeImages, change: Any) -> None:
+        at = opened.record.at or change.at
+        number = opened.record.current or 0
+        opened.directory.rename(opened.current, names.revision_file(opened.name, number, at))
 
-    return mock.patch.object(VolumeFiles, "_keep_current", keep)
+    return mock.patch.object(current, "_keep_current", keep)
 
 
 @contextmanager
 def records_first() -> Iterator[None]:
     """The record says what the images do not say yet."""
-    real = VolumeFiles.promote
+    real = current.promote
 
-    def promote(self: VolumeFiles, image: str, change: Any, *how: Any) -> Any:
-        record = self.record
+    def promote(opened: VolumeImages, image: str, change: Any, *how: Any) -> Any:
+        record = opened.record
         number = change.revision
-        self.write(
-            record._replace(current=number, at=change.at, next=number + 1, rest=State.COMMITTED)
-        )
-        self.record = record
-        return real(self, image, change, *how)
+        early = record._replace(current=number, at=change.at, next=number + 1, rest=State.COMMITTED)
+        recording.write(opened, early)
+        opened.record = record
+        return real(opened, image, change, *how)
 
-    with mock.patch.object(VolumeFiles, "promote", promote):
+    with mock.patch.object(current, "promote", promote):
         yield
 
 
 def never_keeps_current() -> Patched:
     """What was current is renamed over, and not kept as a revision."""
-    return mock.patch.object(VolumeFiles, "_keep_current", _nothing)
+    return mock.patch.object(current, "_keep_current", _nothing)
 
 
 @contextmanager
@@ -127,10 +136,9 @@ def gives_numbers_again() -> Iterator[None]:
         return found._replace(record=found.record._replace(next=highest + 1))
 
     with (
-        mock.patch("lifecycle.reflink.store.gather", partial(forgetful, scan.gather)),
-        mock.patch(
-            "lifecycle.backend_reflink.gather_locked", partial(forgetful, scan.gather_locked)
-        ),
+        mock.patch.object(look, "gather", partial(forgetful, scan.gather)),
+        mock.patch.object(store, "gather", partial(forgetful, scan.gather)),
+        mock.patch.object(store, "gather_locked", partial(forgetful, scan.gather_locked)),
     ):
         yield
 
@@ -166,7 +174,7 @@ def leaves_things_behind() -> Iterator[None]:
     def leftovers(found: scan.Evidence) -> list[str]:
         return [one for one in leftover_files(found) if not one.endswith(Kind.IMPORT)]
 
-    with mock.patch.object(steps, "leftover_files", leftovers):
+    with mock.patch.object(removal, "leftover_files", leftovers):
         yield
 
 
@@ -180,12 +188,12 @@ def images_do_not_decide() -> Iterator[None]:
 @contextmanager
 def forgets_notes() -> Iterator[None]:
     """A commit loses what was noted of other revisions."""
-    real = VolumeFiles.ready
+    real = recording.ready
 
-    def ready(self: VolumeFiles, record: Any) -> Any:
-        return real(self, record._replace(notes=MappingProxyType({})))
+    def ready(opened: VolumeImages, record: Any) -> Any:
+        return real(opened, record._replace(notes=MappingProxyType({})))
 
-    with mock.patch.object(VolumeFiles, "ready", ready):
+    with mock.patch.object(recording, "ready", ready):
         yield
 
 
@@ -204,17 +212,17 @@ def looking_mends() -> Iterator[None]:
 
 def takes_anothers_files() -> Patched:
     """Files are told apart by the beginning of their names."""
-    real = VolumeFiles.clear
+    real = removal.clear
 
-    def clear(self: VolumeFiles) -> None:
-        real(self)
-        for entry in self.directory.entries():
-            if entry.name.startswith(self.name) and "@" in entry.name:
+    def clear(opened: VolumeImages) -> None:
+        real(opened)
+        for entry in opened.directory.entries():
+            if entry.name.startswith(opened.name) and "@" in entry.name:
                 number = names.parse_file(entry.name)
-                if number is None or number.volume != self.name:
-                    self.directory.remove(entry.name)
+                if number is None or number.volume != opened.name:
+                    opened.directory.remove(entry.name)
 
-    return mock.patch.object(VolumeFiles, "clear", clear)
+    return mock.patch.object(removal, "clear", clear)
 
 
 def lets_errors_through() -> Patched:

@@ -278,9 +278,9 @@ class Interruption:
 
 def _lookers() -> list[Any]:
     """Return the modules that look at files."""
-    from lifecycle.reflink import store, verify, walk
+    from lifecycle.reflink import look, store, verify, walk
 
-    return [store, walk, verify]
+    return [look, store, walk, verify]
 
 
 # ---------------------------------------------------------------- the lock

@@ -9,10 +9,10 @@ from unittest import mock
 
 import pytest
 
-from lifecycle import Pool, Volume, backend_reflink
+from lifecycle import Pool, Volume
 from lifecycle.engine import endings
 from lifecycle.linux.directories import Directory
-from lifecycle.reflink import names
+from lifecycle.reflink import names, store
 from lifecycle.reflink.listing import Others
 from support.disks import SIZE, cycle, draw, numbers
 from support.mounts import FileSystem
@@ -146,9 +146,7 @@ def test_what_an_event_looked_at_is_let_go_at_once(volume: Volume) -> None:
     gc.collect()
     gc.disable()
     try:
-        with mock.patch.object(
-            backend_reflink, "gather_locked", side_effect=backend_reflink.gather_locked
-        ) as looked:
+        with mock.patch.object(store, "gather_locked", side_effect=store.gather_locked) as looked:
             before = others()
             volume.stop()
         assert looked.called
@@ -171,8 +169,8 @@ def test_each_of_many_is_looked_at_twice_by_a_stop(volume: Volume) -> None:
     pool.start(several)
     for one in several:
         draw(one, b"four")
-    real = backend_reflink.gather_locked
-    with mock.patch.object(backend_reflink, "gather_locked", side_effect=real) as looked:
+    real = store.gather_locked
+    with mock.patch.object(store, "gather_locked", side_effect=real) as looked:
         pool.stop(several)
     assert looked.call_count == 2 * len(several)
 

@@ -238,11 +238,11 @@ def test_a_lock_is_of_the_directory_that_the_name_leads_to_without_a_link(
     at_rest(pool)
     backend = pool.backend
     assert isinstance(backend, ReflinkBackend)
-    with backend.directory("ci-42") as locked:
-        assert backend._is_still("ci-42", locked)
+    with backend.store.directory("ci-42") as locked:
+        assert backend.store._is_still("ci-42", locked)
         Path(pool.path, "ci-42").rename(outside / "ci-42")
         Path(pool.path, "ci-42").symlink_to(outside / "ci-42")
-        assert not backend._is_still("ci-42", locked)
+        assert not backend.store._is_still("ci-42", locked)
 
 
 @pytest.mark.parametrize("what", PLANTS)

@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 
 from lifecycle import InUse, InvalidConfig, Pool, State, Volume
+from lifecycle.backend_reflink import ReflinkBackend
 from lifecycle.linux import files, holders, reflinks
 from lifecycle.reflink import precacher
 from support.disks import SIZE, cycle, disk, draw, seen, seen_by_vm
@@ -272,7 +273,9 @@ def test_it_holds_no_one_up(volume: Volume) -> None:
 
 def test_a_vm_that_starts_as_soon_as_it_is_made_can_be_stopped(volume: Volume) -> None:
     """Its process, of the lowest priority, may rest for long after it has given up the lock."""
-    real = volume.pool.backend.lock
+    backend = volume.pool.backend
+    assert isinstance(backend, ReflinkBackend)
+    real = backend.store.lock
     held_by = []
 
     @contextmanager
@@ -284,7 +287,7 @@ def test_a_vm_that_starts_as_soon_as_it_is_made_can_be_stopped(volume: Volume) -
             volume.start()
             held_by.append(volume.in_use_by)
 
-    with mock.patch.object(volume.pool.backend, "lock", lock):
+    with mock.patch.object(backend.store, "lock", lock):
         assert make(volume) == 1
     assert held_by == [None, ()]
 
