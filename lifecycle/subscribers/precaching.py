@@ -1,8 +1,8 @@
 """The subscriber that has the next working image made ahead, by a process in the background.
 
 The process is detached, has the lowest priority for processor and disk, and no one waits for it: without it a start
-makes its own working image. It is engine/precache_worker.py. Not even its beginning is waited for, which takes a good
-part of the time of a stop: a thread does that.
+makes its own working image. Not even its beginning is waited for, which takes a good part of the time of a stop: a
+thread does that.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from lifecycle.model import Change
 
 log = logging.getLogger("lifecycle.precaching")
+
+_WORKER = "lifecycle.engine.precache_worker"
+"""The module that the process runs: it asks the pool's backend, whichever that is, to make them."""
 
 
 class Precaching:
@@ -202,7 +205,7 @@ def begin(path: str, *volume_ids: str, environment: Mapping[str, str] | None = N
     pid = os.posix_spawn(
         sys.executable,
         # -P: nothing is loaded from the directory that the caller happens to be in
-        [sys.executable, "-P", "-m", "lifecycle.engine.precache_worker", path, *volume_ids],
+        [sys.executable, "-P", "-m", _WORKER, path, *volume_ids],
         os.environ if environment is None else environment,
         file_actions=null,
         setsid=True,
