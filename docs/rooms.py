@@ -86,7 +86,6 @@ LOADED_BY_START = (
     "reflink.record",
     "reflink.recording",
     "reflink.removal",
-    "reflink.rescue",
     "reflink.scan",
     "reflink.seals",
     "reflink.store",

@@ -20,7 +20,7 @@ from lifecycle.linux import durability, failed_flush, files
 from lifecycle.linux.directories import Draft
 from lifecycle.linux.durability import Steps, Unflushed
 from lifecycle.model import Change, Note
-from lifecycle.reflink import images, precached, recording, rescue, seals
+from lifecycle.reflink import images, precached, recording, seals
 from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.names import Kind
 from lifecycle.reflink.scan import bears_seal
@@ -73,13 +73,13 @@ def promote_draft(opened: VolumeImages, draft: Draft, change: Change) -> None:
     opened.directory.remove(image)
     second = recording.seal(opened, draft.fd, recording.revision_of(change), change.at)
     draft.publish(image)
-    rescue.rescue(opened, change)
+    _rescue(opened, change)
     durability.take(promote(opened, image, change, second))
 
 
 def go_back(opened: VolumeImages, change: Change) -> None:
     """Make revision `change.revision` (0: the empty image) current; what was current becomes a revision."""
-    rescued = rescue.rescue(opened, change)
+    rescued = _rescue(opened, change)
     number, file = recording.revision_of(change), None
     at, stamp = opened.record.at, opened.record.stamp
     if rescued is not None and rescued[0] == number:
@@ -111,6 +111,15 @@ def resize_empty(opened: VolumeImages, size: int, change: Change) -> None:
     config = opened.record.config._replace(size=size)
     recording.write(opened, opened.record._replace(config=config, rest=change.dest, stamp=stamp))
     opened.directory.sync()
+
+
+def _rescue(opened: VolumeImages, change: Change) -> tuple[int, str] | None:
+    """On the way back from damage, keep what there is; return the number and file of a revision made for that."""
+    if change.source is not State.DAMAGED:
+        return None
+    from lifecycle.reflink import rescue  # noqa: PLC0415 - seldom needed
+
+    return rescue.rescue(opened, change)
 
 
 def _keep_current(opened: VolumeImages, change: Change) -> None:

@@ -12,11 +12,11 @@ from lifecycle.model import CRASH, Change, Note
 from lifecycle.reflink import recording, working
 from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.names import Kind
-from lifecycle.states import Event, State
+from lifecycle.states import Event
 
 
 def rescue(opened: VolumeImages, change: Change) -> tuple[int, str] | None:
-    """On the way back from damage, lose nothing.
+    """Keep all that there is of a damaged volume.
 
     A working image is kept as a revision; what cannot be used, be it a record, something in an image's place, or
     changes beside the image, under a name of its own.
@@ -24,8 +24,6 @@ def rescue(opened: VolumeImages, change: Change) -> tuple[int, str] | None:
     Returns:
         the number and file of that revision; None if there is none.
     """
-    if change.source is not State.DAMAGED:
-        return None
     found = {
         Kind.RECORD: opened.evidence.record,
         Kind.CURRENT: opened.evidence.current,
