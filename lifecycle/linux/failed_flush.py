@@ -82,7 +82,7 @@ class Image:
             raise self._refused(error) from error
 
     def share_with(self, target: int, *, clear_nocow: bool = True) -> str | None:
-        """Let the target share all of its blocks, as `extents.share_whole`; that writes out what memory holds of it.
+        """Let the target share all of its blocks, as `reflinks.share_whole`; that writes out what memory holds of it.
 
         Raises:
             FlushError: it could not be written out; the image is marked. OSError: the target failed.
