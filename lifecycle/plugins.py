@@ -1,17 +1,23 @@
-"""Code of other packages: how it is named, and whether a failure is the plugin's own.
+"""Code of other packages: how it is found and named, and whether a failure is the plugin's own.
 
-How this works. What a plugin raises is the plugin's failure, whatever class it is of: a `sys.exit()` in it must not end
-the program with its status. But not everything that is raised while a plugin runs is its own: someone pressed Ctrl-C,
-or a signal came whose handler raises. That is from outside (`is_from_outside`), and goes on to whoever waits for it.
+How this works. A `Group` is one kind of plugin, with its group of entry points. Each kind is found, loaded and named by
+it in the same way: retention terms (terms.py), backends (engine/registry.py), hosts (hosts/host.py), and what takes the
+place of retention's subscriber (engine/wiring.py).
+
+What a plugin raises is the plugin's failure, whatever class it is of: a `sys.exit()` in it must not end the program with
+its status. But not everything that is raised while a plugin runs is its own: someone pressed Ctrl-C, or a signal came
+whose handler raises. That is from outside (`is_from_outside`), and goes on to whoever waits for it.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import FunctionType
-from typing import TYPE_CHECKING
+from importlib import import_module
+from types import FunctionType, MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import LifecycleError, PluginFailed
 
@@ -21,22 +27,92 @@ if TYPE_CHECKING:
     from types import CodeType
 
 
-def offered(group: str, name: str) -> tuple[EntryPoint, ...]:
-    """Return what the installed packages offer by this name in a group of entry points."""
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and seldom needed
-
-    return tuple(entry_points(group=group, name=name))
+class NoSuchPlugin(LifecycleError):
+    """No installed package offers a plugin by this name, or more than one does."""
 
 
-def names(group: str) -> list[str]:
-    """Return the names of all that the installed packages offer in a group of entry points."""
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and seldom needed
+class Plugin:
+    """A plugin, found and loaded.
 
-    return sorted(entry_points(group=group).names)
+    Attributes:
+        value: what its entry point stands for.
+        label: how messages name it: by its name, its entry point and the distribution that offers it. None for what
+            lifecycle itself brings, whose failures are no plugin's.
+    """
+
+    __slots__ = ("label", "value")
+
+    def __init__(self, value: Any, label: str | None = None) -> None:
+        self.value = value
+        self.label = label
 
 
-def described(entry: EntryPoint) -> str:
-    """Return how a message names a plugin: by its name, its entry point, and the distribution that offers it."""
+class Group:
+    """One kind of plugin: a group of entry points, and what lifecycle itself has of that kind.
+
+    Attributes:
+        entry_points: the group's name, by which packages offer others.
+        kind: what messages call one of them: `driver`, `host`.
+        built_in: where those of lifecycle are, by name: `MODULE` or `MODULE:OBJECT`. For these no installed package is
+            looked at, which takes long; so none can take the place of one of them.
+    """
+
+    __slots__ = ("built_in", "entry_points", "kind")
+
+    def __init__(
+        self, entry_points: str, kind: str, built_in: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self.entry_points = entry_points
+        self.kind = kind
+        self.built_in = built_in
+
+    def names(self) -> list[str]:
+        """Return the names of all that there are, those of lifecycle first."""
+        offered = {one.name for one in self._offered()}
+        return [*self.built_in, *sorted(offered - self.built_in.keys())]
+
+    def find(self, name: str, known: Sequence[str] = ()) -> Plugin:
+        """Load what goes by this name, and nothing else.
+
+        Args:
+            name: the name.
+            known: further names that a message should offer, of what needs no plugin.
+
+        Raises:
+            NoSuchPlugin: nothing does, or more than one installed package offers it.
+            PluginFailed: it cannot be loaded.
+        """
+        if name in self.built_in:
+            module, _, attribute = self.built_in[name].partition(":")
+            found = import_module(module)
+            return Plugin(getattr(found, attribute) if attribute else found)
+        offered = self._offered(name=name)
+        if not offered:
+            there = ", ".join(dict.fromkeys([*known, *self.names()])) or "none"
+            raise NoSuchPlugin(
+                f"there is no {self.kind} `{name}`: known are {there}; packages offer others in the"
+                f" entry-point group {self.entry_points}"
+            )
+        if len(offered) > 1:
+            who = " and ".join(map(_label_of, offered))
+            raise NoSuchPlugin(
+                f"more than one installed package offers a {self.kind} `{name}`: {who}; uninstall all"
+                " but one of them"
+            )
+        (entry,) = offered
+        if entry.module.partition(".")[0] == __name__.partition(".")[0]:
+            return Plugin(entry.load())
+        label = _label_of(entry)
+        with answering(label, "cannot be loaded: it "):
+            return Plugin(entry.load(), label)
+
+    def _offered(self, **which: str) -> Sequence[EntryPoint]:
+        from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and seldom needed
+
+        return tuple(entry_points(group=self.entry_points, **which))
+
+
+def _label_of(entry: EntryPoint) -> str:
     package = entry.dist
     whose = "" if package is None else f" of {package.name} {package.version}"
     return f"`{entry.name}` ({entry.value}{whose})"
@@ -46,7 +122,7 @@ class answering:  # noqa: N801 - it is used as a function
     """Turn what a plugin raises in the block into `PluginFailed`, but for what came from outside.
 
     Args:
-        plugin: the plugin, as `described`.
+        plugin: the plugin, by its label.
         doing: what it was asked, as what stands between its name and what it raised.
         passing: the errors that it may raise.
     """

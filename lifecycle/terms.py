@@ -1,7 +1,7 @@
 """Terms of retention policies: what a term is, and how terms of other packages are loaded and checked.
 
-An entry point in the group `ENTRY_POINTS` is a function `term(argument, zone) -> keeps`, called with what stands beside
-its name in the line; `keeps(candidates, now)` returns a reason for the number of each revision that it keeps.
+An entry point in the group `lifecycle.policies` is a function `term(argument, zone) -> keeps`, called with what stands
+beside its name in the line; `keeps(candidates, now)` returns a reason for the number of each revision that it keeps.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from lifecycle import plugins
 from lifecycle.errors import InvalidPolicy, PluginFailed, shown
 
-ENTRY_POINTS = "lifecycle.policies"
+TERMS = plugins.Group("lifecycle.policies", "term")
 
 
 class Revision(Protocol):
@@ -76,7 +76,7 @@ class PluginTerm:
         self._name = name
         self._argument = argument
         self._zone = zone
-        self._known = ", ".join(known)
+        self._known = known
         self._loaded: tuple[str, Keeps] | None = None
 
     def __call__(self, candidates: Sequence[Revision], now: datetime) -> Mapping[int, str]:
@@ -119,30 +119,19 @@ class PluginTerm:
         return self._loaded
 
     def _import(self) -> tuple[str, Keeps]:
-        found = plugins.offered(ENTRY_POINTS, self._name)
-        if not found:
-            raise InvalidPolicy(
-                self._line,
-                f"there is no term `{self._name}`: known are {self._known}, and what packages offer in the"
-                f" entry-point group {ENTRY_POINTS}",
-            )
-        if len(found) > 1:
-            who = " and ".join(plugins.described(one) for one in found)
-            raise InvalidPolicy(
-                self._line, f"more than one installed package offers a term `{self._name}`: {who}"
-            )
-        plugin = plugins.described(found[0])
         try:
-            with plugins.answering(plugin, "cannot be loaded: it "):
-                function = found[0].load()
+            found = TERMS.find(self._name, self._known)
+            plugin = found.label or self._name
             with plugins.answering(plugin, passing=(ValueError,)):
-                term: Keeps = function(self._argument, self._zone)
+                term: Keeps = found.value(self._argument, self._zone)
             problem = plugins.not_run(term)
         except ValueError as error:
             said = plugins.words(error) or "it takes no such argument"
             raise InvalidPolicy(self._line, f"the plugin {plugin} refused it: {said}") from error
+        except plugins.NoSuchPlugin as error:
+            raise InvalidPolicy(self._line, str(error)) from error
         except PluginFailed as error:
-            raise InvalidPolicy(self._line, f"the plugin {plugin} {error.problem}") from error
+            raise InvalidPolicy(self._line, f"the plugin {error.plugin} {error.problem}") from error
         if not callable(term):
             problem = problem or f"returned {shown(term)}, which is no function"
             raise InvalidPolicy(self._line, f"the plugin {plugin} {problem}")

@@ -55,21 +55,19 @@ _YIELDED: dict[str, type] = {
 _MAY_RAISE = (LifecycleError, OSError)
 
 
-def opened(plugin: str, load: Callable[[], Any], path: str, config: PoolConfig) -> Backend:
-    """Load what an entry point names, and make a backend of it.
+def opened(plugin: str, found: Any, path: str, config: PoolConfig) -> Backend:
+    """Make a backend of what an entry point stands for.
 
     Args:
         plugin: how messages name it.
-        load: loads it.
+        found: what the entry point stands for.
         path: the pool's directory.
         config: the pool's settings.
 
     Raises:
-        PluginFailed: it cannot be loaded, or is no backend.
+        PluginFailed: it is no backend.
         LifecycleError, OSError: the backend cannot be here, as it says.
     """
-    with plugins.answering(plugin, "cannot be loaded: it "):
-        found = load()
     if not callable(found):
         raise PluginFailed(plugin, f"is no backend: it is {shown(found)} and not a class")
     with plugins.answering(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lifecycle import config as settings
+from lifecycle import plugins
 from lifecycle.config import PoolConfig
 from lifecycle.errors import InvalidConfig, NotAPool, PluginFailed
 from lifecycle.linux import files
@@ -17,9 +16,11 @@ from lifecycle.linux.directories import Directory
 if TYPE_CHECKING:
     from lifecycle.backend import Backend
 
-BACKENDS = {settings.DEFAULT_DRIVER: "lifecycle.backend_reflink:ReflinkBackend"}
-"""The built-in backends by driver; others come from the entry-point group `ENTRY_POINTS`."""
-ENTRY_POINTS = "lifecycle.backends"
+BACKENDS = plugins.Group(
+    "lifecycle.backends",
+    "driver",
+    {settings.DEFAULT_DRIVER: "lifecycle.backend_reflink:ReflinkBackend"},
+)
 
 _MAX_POOL_FILE = 1 << 20
 
@@ -134,32 +135,15 @@ def backend_of(path: str, config: PoolConfig) -> Backend:
     Raises:
         InvalidConfig: there is no such driver, or what the package that offers it names is no backend.
     """
-    if config.driver in BACKENDS:
-        module, _, name = BACKENDS[config.driver].partition(":")
-        found: Callable[[str, PoolConfig], Backend] = getattr(import_module(module), name)
-        return found(path, config)
-    from lifecycle import plugins  # noqa: PLC0415 - seldom needed
-
-    offered = plugins.offered(ENTRY_POINTS, config.driver)
-    if not offered:
-        known = ", ".join(sorted({*BACKENDS, *plugins.names(ENTRY_POINTS)}))
-        raise InvalidConfig(
-            path,
-            f"there is no driver `{config.driver}`: known are {known}; packages offer others in the"
-            f" entry-point group {ENTRY_POINTS}",
-        )
-    if len(offered) > 1:
-        who = " and ".join(plugins.described(one) for one in offered)
-        raise InvalidConfig(
-            path, f"more than one installed package offers a driver `{config.driver}`: {who}"
-        )
-    (entry,) = offered
-    if entry.module.partition(".")[0] == "lifecycle":
-        found = entry.load()
-        return found(path, config)
-    from lifecycle.engine import plugged_backend  # noqa: PLC0415 - seldom needed
-
     try:
-        return plugged_backend.opened(plugins.described(entry), entry.load, path, config)
+        found = BACKENDS.find(config.driver)
+        if found.label is None:
+            own: Backend = found.value(path, config)
+            return own
+        from lifecycle.engine import plugged_backend  # noqa: PLC0415 - seldom needed
+
+        return plugged_backend.opened(found.label, found.value, path, config)
+    except plugins.NoSuchPlugin as error:
+        raise InvalidConfig(path, str(error)) from error
     except PluginFailed as error:
         raise InvalidConfig(path, f"the driver {error.plugin} {error.problem}") from error
