@@ -4,9 +4,9 @@ How this works. A `Group` is one kind of plugin, with its group of entry points.
 it in the same way: retention terms (terms.py), backends (engine/registry.py), hosts (hosts/host.py), and what takes the
 place of retention's subscriber (engine/wiring.py).
 
-What a plugin raises is the plugin's failure, whatever class it is of: a `sys.exit()` in it must not end the program with
-its status. But not everything that is raised while a plugin runs is its own: someone pressed Ctrl-C, or a signal came
-whose handler raises. That is from outside (`is_from_outside`), and goes on to whoever waits for it.
+What a plugin raises is the plugin's failure, whatever class it is of: a `sys.exit()` in it must not end the program
+with its status. But not everything that is raised while a plugin runs is its own: someone pressed Ctrl-C, or a signal
+came whose handler raises. That is from outside (`is_from_outside`), and goes on to whoever waits for it.
 """
 
 from __future__ import annotations

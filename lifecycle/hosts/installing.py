@@ -1,82 +1,28 @@
 """Writes the files of a host's configuration that call lifecycle, finds them and removes them.
 
-Each host is a module of this package, named in `HOSTS`, that offers what `Host` describes. It says what the files
-are; here they are written, found and removed.
+A host (hosts/host.py) says what the files are; here they are written, found and removed.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Protocol, cast
 
-from lifecycle.errors import LifecycleError
 from lifecycle.linux import files
 from lifecycle.linux.directories import Directory
-
-HOSTS = {"libvirt": "lifecycle.hosts.libvirt.install", "systemd": "lifecycle.hosts.systemd"}
-"""The hosts that something can be installed for, by name; the modules that do it."""
 
 _DIRECTORY_MODE = 0o755
 """Who may read an installed file must reach it."""
 _MARK = "Installed by `lifecycle host install"
-"""Stands in the second line or so of every file that is ours."""
 _LONGEST = 1 << 20
 
 
-class NotInstalled(LifecycleError):
-    """Nothing was installed, for the reason given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """A file of an installation, as it is found.
-
-    Attributes:
-        path: where it is.
-        text: by which version, and what is wrong, in words.
-        works: whether it would do what it is there for.
-    """
-
-    path: str
-    text: str
-    works: bool
-
-
-class Host(Protocol):
-    """What a host's module offers. A root is `/`, or the directory that a machine's `/` is being made in."""
-
-    OPTIONS: frozenset[str]
-    """The names of what else `install` takes, each a flag that is off by default."""
-
-    def install(self, root: str, **options: bool) -> list[str]:
-        """Put the files in place; return the paths of what had to be made or changed, directories too.
-
-        Raises:
-            NotInstalled, OSError: it cannot be.
-        """
-
-    def advice(self, root: str, written: Sequence[str]) -> list[str]:
-        """Return what the person has still to do after that, a line each."""
-
-    def uninstall(self, root: str) -> list[str]:
-        """Remove the files that are ours; return their paths."""
-
-    def status(self, root: str) -> list[Installed]:
-        """Return what is installed; nothing if nothing is."""
-
-
-def host(name: str) -> Host:
-    """Return the module of a host that is in `HOSTS`."""
-    return cast(Host, import_module(HOSTS[name]))
-
-
 def mark(name: str) -> str:
-    """Return the words by which a file of that host's is known as ours, and the version that wrote it."""
+    """Return the words by which a file of this host is known as ours, with the version of lifecycle that wrote it.
+
+    A file of ours has them in its first lines; without them it is someone else's, and is left alone.
+    """
     from lifecycle import __version__  # noqa: PLC0415 - it imports everything
 
     return f"{_MARK} {name}` of lifecycle {__version__}"
@@ -103,7 +49,7 @@ def is_ours(text: str | None) -> bool:
 
 def version_in(text: str) -> str:
     """Return the version that installed a file of ours, as `mark` put it there."""
-    said = re.search(rf"{_MARK} \w+` of lifecycle ([^\s;]+)", text)
+    said = re.search(rf"{_MARK} [^`]+` of lifecycle ([^\s;]+)", text)
     return "unknown" if said is None else said[1]
 
 

@@ -17,7 +17,7 @@ from importlib.resources import files
 from lifecycle.engine.endings import Ending
 from lifecycle.errors import LifecycleError
 from lifecycle.hosts import installing
-from lifecycle.hosts.installing import Installed, NotInstalled
+from lifecycle.hosts.host import Installed, NotInstalled
 
 OPTIONS = frozenset({"enable"})
 

@@ -6,12 +6,16 @@ from pathlib import Path
 
 TERMS = "lifecycle.policies"
 BACKENDS = "lifecycle.backends"
+HOSTS = "lifecycle.hosts"
+RETENTION = "lifecycle.retention"
 
 
-def add(target: Path, module: str, code: str, name: str, group: str = TERMS) -> None:
-    """Put a package of one module into the directory, which offers the module's `term` by this name."""
+def add(
+    target: Path, module: str, code: str, name: str, group: str = TERMS, what: str = ":term"
+) -> None:
+    """Put a package of one module into the directory, which offers the module's `term` (or the module) by this name."""
     (target / f"{module}.py").write_text(code)
     about = target / f"{module}-1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
-    (about / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}:term\n")
+    (about / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}{what}\n")

@@ -6,10 +6,19 @@ import click
 
 from lifecycle.cli.app import command, with_common_options
 from lifecycle.cli.invocation import FAILED
-from lifecycle.cli.session import Session, fitted
-from lifecycle.hosts import installing
+from lifecycle.cli.session import Session, WrongUsage, fitted
+from lifecycle.errors import LifecycleError
+from lifecycle.hosts import host
+from lifecycle.hosts.host import Host, Installed
+from lifecycle.plugins import NoSuchPlugin
 
-_NAME = click.argument("name", metavar="HOST", type=click.Choice(list(installing.HOSTS)))
+
+def _complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of hosts that begin like this, for the shell."""
+    return [one for one in host.HOSTS.names() if one.startswith(incomplete)]
+
+
+_NAME = click.argument("name", metavar="HOST", shell_complete=_complete)
 _ROOT = click.option(
     "--root",
     metavar="DIR",
@@ -32,17 +41,31 @@ _ROOT = click.option(
     is_flag=True,
     help="systemd: also enable recovery at boot and the daily prune.",
 )
-def install_command(session: Session, name: str, root: str, **flags: bool) -> None:
+@click.option(
+    "--option",
+    "others",
+    metavar="NAME",
+    multiple=True,
+    help="For a host of another package: a flag that it takes. May be repeated.",
+)
+def install_command(
+    session: Session, name: str, root: str, others: tuple[str, ...], **flags: bool
+) -> None:
     """Put into HOST's configuration what makes it call this installation of lifecycle at each start and stop of a VM.
 
     HOST is one of those that `lifecycle host status` lists. Safe to repeat.
     """
-    host = installing.host(name)
+    found = _found(name)
     options = {flag: True for flag, given in flags.items() if given}
-    for flag in options.keys() - host.OPTIONS:
-        raise click.UsageError(f"--{flag.replace('_', '-')} is not for {name}.")
-    written = host.install(root, **options)
-    advice = host.advice(root, written)
+    for flag in sorted(options.keys() - found.OPTIONS):
+        raise WrongUsage(f"--{flag.replace('_', '-')} is not for {name}.")
+    for other in others:
+        if other not in found.OPTIONS:
+            takes = ", ".join(sorted(found.OPTIONS)) or "none"
+            raise WrongUsage(f"{name} takes no option {other}; it takes {takes}.")
+        options[other] = True
+    written = found.install(root, **options)
+    advice = found.advice(root, written)
     session.say(
         {"host": name, "written": written, "advice": advice},
         *([f"wrote {path}" for path in written] or [f"{name}: all was in place"]),
@@ -55,11 +78,19 @@ def install_command(session: Session, name: str, root: str, **flags: bool) -> No
 @_ROOT
 def uninstall_command(session: Session, name: str, root: str) -> None:
     """Remove from HOST's configuration the files that `install` wrote, and no others."""
-    removed = installing.host(name).uninstall(root)
+    removed = _found(name).uninstall(root)
     session.say(
         {"host": name, "removed": removed},
         *([f"removed {path}" for path in removed] or [f"{name}: nothing of lifecycle's was there"]),
     )
+
+
+def _found(name: str) -> Host:
+    """Return the host that was named on the command line."""
+    try:
+        return host.find(name)
+    except NoSuchPlugin as error:
+        raise WrongUsage(f"{error}.") from error
 
 
 @command("status", short_help="Show what is installed, and whether it works.")
@@ -67,15 +98,13 @@ def uninstall_command(session: Session, name: str, root: str) -> None:
 def status_command(session: Session, root: str) -> None:
     """Show for each host what is installed, by which version, and whether it would work.
 
-    Exit status 1 if something is there that would not.
+    Exit status 1 if something is there that would not, or if a host of another package fails.
     """
-    found = {name: installing.host(name).status(root) for name in installing.HOSTS}
+    found = {name: _status(name, root) for name in host.HOSTS.names()}
     lines = [
-        line
+        f"{name}: {line}"
         for name, several in found.items()
-        for line in (
-            [f"{name}: {one.path}: {one.text}" for one in several] or [f"{name}: not installed"]
-        )
+        for line in [_line(one) for one in several] or ["not installed"]
     ]
     session.say(
         [
@@ -87,6 +116,18 @@ def status_command(session: Session, root: str) -> None:
     )
     if not all(one.works for several in found.values() for one in several):
         session.exit_status = FAILED
+
+
+def _status(name: str, root: str) -> list[Installed]:
+    """Return what is installed for a host; what keeps it from telling is a part that does not work."""
+    try:
+        return list(host.find(name).status(root))
+    except LifecycleError as error:
+        return [Installed(None, str(error), works=False)]
+
+
+def _line(one: Installed) -> str:
+    return one.text if one.path is None else f"{one.path}: {one.text}"
 
 
 @click.group("host", short_help="Let libvirt and others call lifecycle.")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from lifecycle.errors import LifecycleError
 from lifecycle.hosts import installing
-from lifecycle.hosts.installing import Installed, NotInstalled
+from lifecycle.hosts.host import Installed, NotInstalled
 from lifecycle.hosts.libvirt import settings
 
 OPTIONS = frozenset({"dispatcher"})
