@@ -55,6 +55,7 @@ LOADED_BY_START = (
     "engine.transaction",
     "engine.vm",
     "engine.volume",
+    "engine.wiring",
     "errors",
     "events",
     "ids",

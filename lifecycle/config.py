@@ -236,6 +236,8 @@ class PoolConfig(NamedTuple):
         precache: whether the next working image is made ahead, for volumes that do not say.
         owner: to whom a start gives the working image, for volumes that do not say; empty for whoever starts it.
         unknown_use: what is made of an image of which the kernel will not say whether anyone has it open.
+        retention: the subscriber that takes the place of the one that prunes after commits, by the name under which
+            an installed package offers it; empty for none.
     """
 
     driver: str = DEFAULT_DRIVER
@@ -250,6 +252,7 @@ class PoolConfig(NamedTuple):
     precache: Precache = Precache.AUTO
     owner: str = ""
     unknown_use: UnknownUse = UnknownUse.REFUSE
+    retention: str = ""
 
     def reserved(self, total: int) -> int:
         """Return the bytes of a pool of `total` bytes that a start must leave free."""

@@ -509,7 +509,7 @@ class HookFailed(LifecycleError):
 
 
 class PluginFailed(LifecycleError):
-    """Code of another package (a retention term, a backend) failed, or answered what it may not.
+    """Code of another package (a retention term, a backend, a host) failed, or answered what it may not.
 
     Where it was asked before something, that has not happened: nothing was saved, nothing removed.
 

@@ -366,6 +366,7 @@ SETTINGS = {
     "prune_for_reserve": st.booleans(),
     "owner": st.sampled_from(["", "qemu", "64055:kvm"]),
     "unknown_use": st.sampled_from(UnknownUse),
+    "retention": st.sampled_from(["", "numbers"]),
     "revisions_to_keep": st.integers(0, 10),
 }
 ANY_KEY = st.sampled_from(["format", *SETTINGS]) | st.text(alphabet="abc", max_size=3)

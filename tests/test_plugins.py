@@ -9,15 +9,16 @@ from unittest import mock
 import pytest
 
 from lifecycle import PluginFailed, terms
-from lifecycle.engine import registry
+from lifecycle.engine import registry, wiring
 from lifecycle.hosts import host
 from lifecycle.plugins import Group, NoSuchPlugin
-from support.installed_packages import BACKENDS, HOSTS, TERMS, add
+from support.installed_packages import BACKENDS, HOSTS, RETENTION, TERMS, add
 
 GROUPS: dict[str, Group] = {
     TERMS: terms.TERMS,
     BACKENDS: registry.BACKENDS,
     HOSTS: host.HOSTS,
+    RETENTION: wiring.RETENTION,
 }
 
 

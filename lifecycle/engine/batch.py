@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, cast
 
-from lifecycle.engine import plan, retention
+from lifecycle.engine import plan, retention, wiring
 from lifecycle.engine.transaction import Transition
 from lifecycle.errors import LifecycleError, Refused, Unsupported
 from lifecycle.linux import durability
 from lifecycle.model import Change
 from lifecycle.states import AT_REST, Event
-from lifecycle.subscribers import precaching
 
 if TYPE_CHECKING:
     from lifecycle.backend import Pool
@@ -117,7 +116,7 @@ def _do(transitions: Sequence[Transition]) -> None:
         [transition.act() for transition in transitions], all_or_none=True
     )
     from_outside: BaseException | None = None
-    with precaching.together(), retention.together(one.volume for one in transitions):
+    with wiring.batch(cast("Volume", one.volume) for one in transitions):
         for transition, failure in zip(transitions, failures, strict=True):
             if failure is None:
                 try:

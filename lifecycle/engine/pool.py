@@ -9,16 +9,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from typing import TYPE_CHECKING, Any, Self
 
 from lifecycle import config as settings
-from lifecycle import events, ids
+from lifecycle import ids
 from lifecycle.config import PoolConfig, VolumeConfig
-from lifecycle.engine import batch, locks, plan, registry
-from lifecycle.engine.retention import Retention
+from lifecycle.engine import batch, locks, plan, registry, wiring
 from lifecycle.engine.vm import VM
 from lifecycle.engine.volume import Volume
 from lifecycle.errors import (
     InAnotherPool,
     InvalidName,
-    LifecycleError,
     NoSuchVolume,
     Refused,
     storage,
@@ -27,8 +25,6 @@ from lifecycle.machine import known_pools
 from lifecycle.model import Fixed, View
 from lifecycle.sizes import parse_size
 from lifecycle.states import Event, State
-from lifecycle.subscribers.hooks import OwnHooks
-from lifecycle.subscribers.precaching import Precaching
 
 if TYPE_CHECKING:
     from lifecycle.backend import Backend
@@ -38,6 +34,7 @@ if TYPE_CHECKING:
     from lifecycle.linux.copying import Progress
     from lifecycle.model import Capacity, Finding
     from lifecycle.policies import Policy
+    from lifecycle.subscribers.subscriber import Subscriber
     from lifecycle.transfer.content import Origin
 
 
@@ -53,27 +50,31 @@ class Pool(Fixed):
         identity: the same, without symbolic links: two with the same are one pool.
         config: its settings.
         backend: what keeps its images.
-        precaching: what has working images made ahead.
+        subscribers: what was connected to its signals, in the order in which they are told: hooks, retention,
+            precaching.
+        precaching: the last of them, which has working images made ahead.
         on_progress: called during copies with what is copied, the bytes done, and the bytes in all (None if not
             known).
     """
 
     MAY_CHANGE = frozenset({"on_progress"})
 
-    def __init__(self, path: str, config: PoolConfig, backend: Backend) -> None:
+    def __init__(
+        self,
+        path: str,
+        config: PoolConfig,
+        backend: Backend,
+        retention: Subscriber | None = None,
+    ) -> None:
         self.path = path
         self.identity = os.path.realpath(path)
         self.config = config
         self.backend = backend
         self.on_progress: Callable[[str, int, int | None], None] | None = None
         backend.connect(self)
-        # before retention, so that a hook sees a commit before what is pruned for it
-        self._hooks = OwnHooks(self, locks.for_hooks)
-        self._retention = Retention()
-        self._retention.connect(self)
-        self.precaching = Precaching()
-        self.precaching.connect(self)
-        self._require_one_backend()
+        self.subscribers = wiring.connect(self, retention)
+        self.precaching = wiring.PRECACHING
+        wiring.require_one_backend(self)
 
     def __repr__(self) -> str:
         return f"<Pool {self.path!r}>"
@@ -115,6 +116,7 @@ class Pool(Fixed):
         where = os.path.abspath(path)
         config = settings.pool_config(where, keep=keep, **others)
         settings.check_keep(keep, config.timezone)
+        wiring.check_retention(where, config.retention)
         size = None if loop is None else parse_size(loop)
         is_new = registry.make_directory(where)
         try:
@@ -126,8 +128,13 @@ class Pool(Fixed):
             raise
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Pool:
+    def open(cls, path: str | os.PathLike[str], *, retention: Subscriber | None = None) -> Pool:
         """Open a pool. One that is embedded in a file is mounted first if it is not.
+
+        Args:
+            path: the pool's directory.
+            retention: a subscriber in place of the one that prunes after commits, for this object; by default what
+                `retention` in pool.toml names.
 
         Raises:
             NotAPool: there is none.
@@ -146,7 +153,7 @@ class Pool(Fixed):
                 where, "is not a pool: it has no pool.toml; `lifecycle init` makes it one"
             )
         config = settings.read_pool(f"{where}/{settings.POOL_FILE}", content)
-        return cls(where, config, registry.backend_of(where, config))
+        return cls(where, config, registry.backend_of(where, config), retention)
 
     def create_volume(
         self,
@@ -439,17 +446,3 @@ class Pool(Fixed):
                 "begin another event",
                 "it is in the middle of one; act when the call that sent the signal has returned",
             )
-
-    def _require_one_backend(self) -> None:
-        """Check that each event will be done once.
-
-        Raises:
-            LifecycleError: no one listens to an imperative signal, or more than the backend.
-        """
-        for event, tenses in events.EVENTS.items():
-            listening = list(tenses.done.receivers_for(self))
-            if len(listening) != 1:
-                raise LifecycleError(
-                    f"the signal `{event}` must be done by the pool's backend alone, but"
-                    f" {len(listening)} subscribers listen to it: subscribe to the -ing or -ed form"
-                )

@@ -46,13 +46,16 @@ _PAUSE_SECONDS = 0.01
 class Retention:
     """Prunes a volume after each commit. The commit stands whatever happens here (events.tell)."""
 
+    def __init__(self) -> None:
+        self._this_thread = _ThisThread()
+
     def connect(self, pool: Pool) -> None:
         """Subscribe to `committed` of this pool."""
         events.committed.connect(self.after_commit, sender=pool)
 
     def after_commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:  # noqa: ARG002
-        """Prune the volume, or let `together` do it; a policy that cannot be used prunes nothing."""
-        waiting: dict[Volume, bool] = getattr(_this_thread, "waiting", {})
+        """Prune the volume, or let `batch` do it; a policy that cannot be used prunes nothing."""
+        waiting = self._this_thread.waiting
         if volume in waiting:
             waiting[volume] = True
             return
@@ -61,35 +64,40 @@ class Retention:
         except (InvalidPolicy, PluginFailed) as error:
             log.error("%s: nothing is pruned: %s", volume.id, error)
 
+    @contextmanager
+    def batch(self, volumes: Iterable[Volume]) -> Iterator[None]:
+        """Prune those of these volumes that are committed within the block at its end, waiting for the disk once.
 
-_this_thread = ThreadState()
-"""`waiting`: the volumes that `together` is about, and whether each was committed, to be pruned at its end."""
-
-
-@contextmanager
-def together(volumes: Iterable[Volume]) -> Iterator[None]:
-    """Prune those of these volumes that are committed within the block at its end, waiting for the disk at once.
-
-    Others, which a subscriber commits meanwhile, are pruned at once: at the end no one holds their VMs' locks. What
-    cannot be pruned is logged; the commits stand.
-    """
-    around: dict[Volume, bool] = getattr(_this_thread, "waiting", {})
-    waiting = dict.fromkeys(volumes, False)
-    _this_thread.waiting = waiting
-    try:
-        yield
-    finally:
-        _this_thread.waiting = around
-        announced = []
-        for volume in (one for one, was_committed in waiting.items() if was_committed):
-            try:
-                announced += [(volume, change) for change in _announced(volume)]
-            except Exception:
-                log.exception("%s: nothing is pruned", volume.id)
+        Others, which a subscriber commits meanwhile, are pruned at once: at the end no one holds their VMs' locks.
+        What cannot be pruned is logged; the commits stand.
+        """
+        around = self._this_thread.waiting
+        waiting = self._this_thread.waiting = dict.fromkeys(volumes, False)
         try:
-            _remove_all(announced)
-        except LifecycleError:
-            log.exception("not all is pruned; the next commit tries again")
+            yield
+        finally:
+            self._this_thread.waiting = around
+            announced = []
+            for volume in (one for one, was_committed in waiting.items() if was_committed):
+                try:
+                    announced += [(volume, change) for change in _announced(volume)]
+                except Exception:
+                    log.exception("%s: nothing is pruned", volume.id)
+            try:
+                _remove_all(announced)
+            except LifecycleError:
+                log.exception("not all is pruned; the next commit tries again")
+
+
+class _ThisThread(ThreadState):
+    """What a thread is at.
+
+    Attributes:
+        waiting: the volumes that `batch` is about, and whether each was committed, to be pruned at its end.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[Volume, bool] = {}
 
 
 def plan_of(volume: Volume) -> Plan:
@@ -163,27 +171,43 @@ def forget(volume: Volume, numbers: Iterable[int]) -> None:
         Vetoed: a subscriber objected to one.
     """
     with volume.pool.changing(volume):
-        view = require_whole(volume, "forget")
-        require_writable(volume, view, "forget")
-        revisions = {one.number: one for one in volume.revisions}
-        wanted = sorted(set(numbers))
-        for number in wanted:
-            if number == view.current and not (number and number in revisions):
-                raise Refused(
-                    volume.id, view.state, f"forget {number}", "it is what the volume holds"
-                )
-            if number not in revisions:
-                raise NoSuchRevision(volume.id, number, view.numbers)
-            reasons = {
-                "it is pinned; unpin it first": revisions[number].pinned,
-                "it is what the volume holds": revisions[number].current,
-                "other images are built upon it": revisions[number].needed,
-            }
-            for reason, holds in reasons.items():
-                if holds:
-                    raise Refused(volume.id, view.state, f"forget {number}", reason)
-        for number in wanted:
-            _remove(volume, Change("prune", view.state, view.state, times.now(), "forget", number))
+        remove_revisions(volume, numbers, reason="forget")
+
+
+def remove_revisions(volume: Volume, numbers: Iterable[int], *, reason: str | None = None) -> None:
+    """Remove these revisions of a volume whose VM this thread has locked, as it is while signals are sent.
+
+    So a subscriber of `committed` can prune, to whom `Volume.forget` is refused in the middle of the commit. Durable
+    when this returns.
+
+    Args:
+        volume: the volume.
+        numbers: its revisions.
+        reason: why, for those who are told of each.
+
+    Raises:
+        NoSuchRevision, Refused: one cannot be removed; none was.
+        Vetoed: a subscriber objected to one.
+    """
+    view = require_whole(volume, "forget")
+    require_writable(volume, view, "forget")
+    revisions = {one.number: one for one in volume.revisions}
+    wanted = sorted(set(numbers))
+    for number in wanted:
+        if number == view.current and not (number and number in revisions):
+            raise Refused(volume.id, view.state, f"forget {number}", "it is what the volume holds")
+        if number not in revisions:
+            raise NoSuchRevision(volume.id, number, view.numbers)
+        reasons = {
+            "it is pinned; unpin it first": revisions[number].pinned,
+            "it is what the volume holds": revisions[number].current,
+            "other images are built upon it": revisions[number].needed,
+        }
+        for why, holds in reasons.items():
+            if holds:
+                raise Refused(volume.id, view.state, f"forget {number}", why)
+    for number in wanted:
+        _remove(volume, Change("prune", view.state, view.state, times.now(), reason, number))
 
 
 def _remove(volume: Volume, change: Change) -> None:

@@ -156,6 +156,7 @@ def _of_pool(pool: Pool, name: str, included_in: str | None) -> Document:
         "reflinks": capacity.reflinks,
         "volumes": _count(pool),
         "keep": pool.config.keep,
+        "retention": pool.config.retention or None,
         "included_in": included_in,
     }
 
@@ -168,7 +169,16 @@ def _count(pool: Pool) -> int | None:
         return None
 
 
-_UNKNOWN = ("driver", "size", "usage", "reflinks", "volumes", "keep", "included_in")
+_UNKNOWN = (
+    "driver",
+    "size",
+    "usage",
+    "reflinks",
+    "volumes",
+    "keep",
+    "retention",
+    "included_in",
+)
 
 
 def of_known_pools(open_pool: Callable[[str], Pool]) -> list[Document]:

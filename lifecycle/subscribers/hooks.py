@@ -39,16 +39,14 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 class OwnHooks:
     """Runs the hooks of a pool. They are looked for at each event, so one that is put there is run from the next on."""
 
-    def __init__(self, pool: Pool, surroundings: Callable[[], dict[str, str]]) -> None:
-        """Subscribe to the signals of this pool, but the imperative ones.
-
-        Args:
-            pool: the pool.
-            surroundings: returns further environment variables for a hook that is run now.
-        """
+    def __init__(self, surroundings: Callable[[], dict[str, str]]) -> None:
+        """Prepare; `surroundings` returns further environment variables for a hook that is run now."""
         self._surroundings = surroundings
         self._warned: set[str] = set()
         self._without: dict[str, Change] = {}  # by volume, what nothing was there for
+
+    def connect(self, pool: Pool) -> None:
+        """Subscribe to all signals of this pool, but the imperative ones."""
         for tenses in events.EVENTS.values():
             tenses.announced.connect(self.before, sender=pool)
             tenses.reported.connect(self.after, sender=pool)

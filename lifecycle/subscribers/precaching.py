@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle import events
@@ -35,6 +35,9 @@ _WORKER = "lifecycle.engine.precache_worker"
 
 class Precaching:
     """Has working images made ahead, after whatever used one up or made another image current."""
+
+    def __init__(self) -> None:
+        self._this_thread = _ThisThread()
 
     def connect(self, pool: Pool) -> None:
         """Subscribe to this pool's signals."""
@@ -59,11 +62,35 @@ class Precaching:
 
     def see_to(self, pool: Pool, volume_id: str) -> None:
         """Begin, if there is something to be made; what goes wrong is logged, for a start can do without."""
-        waiting: dict[Pool, list[str]] | None = getattr(_this_thread, "waiting", None)
+        waiting = self._this_thread.waiting
         if waiting is None:
             _see_to(pool, [volume_id])
         else:
             waiting.setdefault(pool, []).append(volume_id)
+
+    @contextlib.contextmanager
+    def batch(self, _volumes: Iterable[Volume]) -> Iterator[None]:
+        """Let one process for each pool make ahead all that is wanted, at the end of the block."""
+        around = self._this_thread.waiting
+        waiting: dict[Pool, list[str]] = {}
+        self._this_thread.waiting = waiting
+        try:
+            yield
+        finally:
+            self._this_thread.waiting = around
+            for pool, volume_ids in waiting.items():
+                _see_to(pool, volume_ids)
+
+
+class _ThisThread(ThreadState):
+    """What a thread is at.
+
+    Attributes:
+        waiting: the volumes to be seen to at the end of `batch`, by their pools; None outside of it.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[Pool, list[str]] | None = None
 
 
 def _see_to(pool: Pool, volume_ids: Sequence[str]) -> None:
@@ -82,24 +109,6 @@ def _wanting(pool: Pool, volume_ids: Sequence[str]) -> Iterator[str]:
         else:
             if wanting is not None:
                 yield wanting
-
-
-@contextlib.contextmanager
-def together() -> Iterator[None]:
-    """Let one process make ahead all that is wanted at the end of the block."""
-    around: dict[Pool, list[str]] | None = getattr(_this_thread, "waiting", None)
-    waiting: dict[Pool, list[str]] = {}
-    _this_thread.waiting = waiting
-    try:
-        yield
-    finally:
-        _this_thread.waiting = around
-        for pool, volume_ids in waiting.items():
-            _see_to(pool, volume_ids)
-
-
-_this_thread = ThreadState()
-"""`waiting`: the volumes to be seen to at the end of `together`, by pool."""
 
 
 def begin_soon(path: str, *volume_ids: str) -> None:

@@ -25,6 +25,7 @@ POOL_KEYS = {
     "reflinks",
     "volumes",
     "keep",
+    "retention",
     "included_in",
 }
 

@@ -102,6 +102,7 @@ def pool_command(session: Session) -> None:
         "reflinks": _REFLINKS[document["reflinks"]],
         "volumes": document["volumes"],
         "keep": document["keep"],
+        "retention": document["retention"],
         "included in": document["included_in"],
     }
     terminal.print_pool({name: text for name, text in rows.items() if text is not None})
