@@ -52,7 +52,9 @@ def test_every_setting_is_documented() -> None:
         assert f"`{name}`" in written.partition("## A volume's")[2]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/signals.md", "docs/retention.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/signals.md", "docs/retention.md", "docs/plugins.md"]
+)
 def test_python_in_the_docs_runs(page: str, xfs: FileSystem) -> None:
     codes = blocks((ROOT / page).read_text(), "python")
     assert codes
