@@ -8,7 +8,7 @@ TESTS  ?= tests
 HOME   ?= $(abspath $(VENV))
 export HOME
 
-.PHONY: demo test fresh crash bench lint format diagrams docs clean
+.PHONY: demo test check fresh crash bench lint format diagrams docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -19,7 +19,11 @@ test: $(VENV)/developed
 	@xargs .ci/install-missing <.ci/packages
 	$(BIN)/pytest -n auto $(TESTS)
 
-# the two above, in bare installations of Debian that are made for it and go with it; as root, half an hour
+# what is quick: style, types, the rules of imports, and the tests that need no file system and no package of their own
+check: lint
+	$(BIN)/pytest -n auto -q -m "not mounts" --ignore tests/project/test_setting_up.py $(TESTS)
+
+# `make demo` and `make test`, in bare installations of Debian that are made for it and go with it; as root, half an hour
 fresh:
 	TESTS="$(TESTS)" .ci/fresh $(SUITES)
 

@@ -40,6 +40,13 @@ def pytest_configure() -> None:
             signal.signal(number, lambda *_: None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a real file system, so that `make check` can leave them to `make test`."""
+    for item in items:
+        if "mounted" in getattr(item, "fixturenames", ()):
+            item.add_marker("mounts")
+
+
 SURROUNDINGS = re.compile(
     "LIFECYCLE_(?!CRASH$).*|COLUMNS|LINES|NO_COLOR|FORCE_COLOR"
     "|JOURNAL_STREAM|NOTIFY_SOCKET|INVOCATION_ID|SERVICE_RESULT|EXIT_CODE|EXIT_STATUS"
