@@ -33,7 +33,7 @@ crash: $(VENV)/developed
 
 # all of docs/performance.md, its plots too; some twenty-five minutes, as root. QUICK=1 only shows that it runs
 bench: $(VENV)/developed
-	PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(QUICK),--quick,--into docs)
+	env -u PYTHONDONTWRITEBYTECODE PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(QUICK),--quick,--into docs)
 
 lint: $(VENV)/developed
 	$(BIN)/ruff check

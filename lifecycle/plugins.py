@@ -106,10 +106,11 @@ class Group:
         with answering(label, "cannot be loaded: it "):
             return Plugin(entry.load(), label)
 
-    def _offered(self, **which: str) -> Sequence[EntryPoint]:
+    def _offered(self, name: str | None = None) -> Sequence[EntryPoint]:
         from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and seldom needed
 
-        return tuple(entry_points(group=self.entry_points, **which))
+        found = entry_points(group=self.entry_points)
+        return tuple(one for one in found if name is None or one.name == name)
 
 
 def _label_of(entry: EntryPoint) -> str:

@@ -115,7 +115,7 @@ class PluggedHost:
         for name in ("install", "uninstall", "status"):
             if not callable(getattr(host, name, None)):
                 raise PluginFailed(label, f"is no host: {shown(host)} has no function `{name}`")
-        options = getattr(host, "OPTIONS", frozenset())
+        options: object = getattr(host, "OPTIONS", frozenset())
         if not isinstance(options, (set, frozenset)):
             raise PluginFailed(label, f"is no host: its `OPTIONS` are {shown(options)} and no set")
         self._label = label
