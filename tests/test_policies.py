@@ -233,7 +233,7 @@ def test_an_unknown_term_is_answered_with_those_there_are_and_where_others_come_
         *policies.PERIODS,
         "within",
         "all",
-        terms.ENTRY_POINTS,
+        terms.TERMS.entry_points,
     ):
         assert word in caught.value.reason
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -71,8 +70,6 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     target = tmp_path / "packages"
     target.mkdir()
     monkeypatch.syspath_prepend(target)
-    for name in [one for one in sys.modules if one.startswith("retention_")]:
-        monkeypatch.delitem(sys.modules, name)  # another test's package of that name
     return target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 TERMS = "lifecycle.policies"
@@ -14,6 +15,7 @@ def add(
     target: Path, module: str, code: str, name: str, group: str = TERMS, what: str = ":term"
 ) -> None:
     """Put a package of one module into the directory, which offers the module's `term` (or the module) by this name."""
+    sys.modules.pop(module, None)  # of another test's package
     (target / f"{module}.py").write_text(code)
     about = target / f"{module}-1.dist-info"
     about.mkdir()
