@@ -382,5 +382,5 @@ def test_all_else_is_the_backends_own(place: Path, failing: Callable[[str], str]
     seen: list[int] = []
     pool.backend.on_look = seen.append
     assert pool.backend.on_look == seen.append
-    assert pool.backend.store.root == str(place)  # type: ignore[attr-defined]
+    assert pool.backend.root == str(place)  # type: ignore[attr-defined]
     assert pool.backend._backend.on_look == seen.append  # type: ignore[attr-defined]
