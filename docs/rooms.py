@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("config", "machine"),
     ("linux",),
-    ("ids", "times", "policies", "terms", "sizes"),
+    ("ids", "times", "policies", "terms", "sizes", "readable"),
     ("states", "events", "plugins", "errors"),
 )
 """From the top down. A module imports from its own floor and from those below it."""
@@ -76,6 +76,7 @@ LOADED_BY_START = (
     "model",
     "plugins",
     "policies",
+    "readable",
     "reflink.cloning",
     "reflink.current",
     "reflink.images",

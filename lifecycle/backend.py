@@ -7,6 +7,9 @@ A backend keeps the images of one pool. It does two things:
   returns when it is durable; if it raises, the transition has failed and the volume is looked at again.
 - It **tells**: `look` and the others take no lock, never wait and change nothing.
 
+Where images are kept, and how, is a backend's own: files, a database, a cluster. What hypervisors are given for a disk
+is an `Attachment`; what a disk holds is a `Readable`. `Plain` has what a backend need not do itself.
+
 The life of a volume as a backend sees it: `create` makes the empty image, number 0. `start` makes a working image
 from the current one (or the source's) that can be told from a written one without comparing content. `commit`
 makes the working image current in one step, under the number announced, and what was current a revision.
@@ -22,12 +25,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from lifecycle import events
+from lifecycle.ids import split_id
+from lifecycle.model import Capacity, Surveyed
+from lifecycle.states import AT_REST
+
 if TYPE_CHECKING:
     from lifecycle.config import PoolConfig, VolumeConfig
     from lifecycle.errors import Holder
-    from lifecycle.linux.copying import Progress
-    from lifecycle.model import Capacity, Change, Finding, Note, Revision, Surveyed, View
+    from lifecycle.model import Attachment, Change, Finding, Note, Revision, View
     from lifecycle.policies import Policy
+    from lifecycle.readable import Progress, Readable
     from lifecycle.states import Event, State
 
 
@@ -56,32 +64,47 @@ class Backend(Protocol):
         """Return the volume as it is; in the state `absent` if there is none."""
 
     def revisions(self, volume_id: str, *, current: bool = False) -> tuple[Revision, ...]:
-        """Return its revisions, oldest first, without 0; with `current`, the current image among them."""
+        """Return its revisions, oldest first, without 0; with `current`, the current image among them.
+
+        Empty if there is no such volume.
+        """
 
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
         """Yield the ids of all volumes, or of one VM's, in order.
 
         Raises:
-            StorageFailed: a directory could not be listed; all others have been gone through by then.
+            StorageFailed: a VM's volumes could not be listed; all others have been gone through by then.
         """
 
     def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
-        """Yield what a list shows of all volumes, or of one VM's, in order: each directory is read once.
+        """Yield what a list shows of all volumes, or of one VM's, in order, who uses them included: in one go.
 
-        A directory that cannot be listed is shown as damaged, in the place of its volumes.
+        There may be a hundred thousand. A VM whose volumes cannot be listed is shown as damaged, in their place.
         """
 
     def restless(self) -> Iterator[str]:
-        """Yield the names of the VMs in which `recover` may have something to do; each directory is read once."""
+        """Yield the names of the VMs in which `recover` may have something to do."""
 
     def vms(self) -> Iterator[str]:
         """Yield the names of the VMs in order, also of those with nothing but leftovers and those not to be listed."""
 
-    def path(self, volume_id: str) -> str:
-        """Return the path of the working image, there or not: what a VM opens."""
+    def attachment(self, volume_id: str) -> Attachment:
+        """Return what a hypervisor is given for the volume's disk: the working image, there or not.
 
-    def id_at(self, path: str) -> str | None:
-        """Return the id of the volume whose working image would have this path, relative to the pool; None for none."""
+        It is the same at every start.
+        """
+
+    def id_of(self, attachment: Attachment) -> str | None:
+        """Return the id of the volume that has this attachment, there or not; None if none would have it.
+
+        A file's path is absolute, with the links above the file resolved.
+        """
+
+    def is_image(self, path: str) -> bool:
+        """Tell whether a file in the pool's directory, by its absolute path, is an image of a volume.
+
+        A VM may have written anything into one, so it is taken for the disk's own bytes, whatever it looks like.
+        """
 
     def tagged(self, volume_id: str, key: str) -> str | None:
         """Return the working image's tag; None if it has no such one, or if there is no working image."""
@@ -92,15 +115,19 @@ class Backend(Protocol):
     def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
         """Return who holds the working image open, or the current one if there is none; empty if no one.
 
-        Where it cannot be known, a holder that is not `known` says why. An event that pulls an image away asks again,
-        when no one can open it any more, and raises InUse then.
+        A holder is a process, a device, a client on whatever host: who can be named to a person. Where it cannot be
+        known, a holder that is not `known` says why. An event that pulls an image away asks again, when no one can
+        open it any more, and raises InUse then.
         """
 
-    def open_image(self, volume_id: str, number: int | None = None) -> int:
-        """Open the current image (or a revision) for reading and return the descriptor, the caller's to close.
+    def open_image(self, volume_id: str, number: int | None = None) -> Readable:
+        """Open the current image (or a revision) for reading; the caller closes it.
+
+        What is open stays readable as it is, whatever happens to the volume.
 
         Raises:
-            NoSuchRevision: it has none of that number.
+            NoSuchVolume: there is none. NoSuchRevision: it has none of that number.
+            Refused: the VM is writing to it, for the volume has no snapshots.
         """
 
     def capacity(self) -> Capacity:
@@ -110,7 +137,7 @@ class Backend(Protocol):
         """Return the bytes that can still be written, and the bytes in all; None if not known."""
 
     def verify(self, vm: str | None = None) -> Iterator[Finding]:
-        """Yield what is wrong or strange in the pool, or in one VM."""
+        """Yield what is wrong or strange in the pool, or in one VM; nothing where there is nothing to check."""
 
     def wants_ahead(self, volume_id: str) -> str | None:
         """Return the volume, this one or its source, for which `make_ahead` has something to do; None if it has not."""
@@ -151,10 +178,10 @@ class Backend(Protocol):
         """Change what is known of a revision or the current image, durably."""
 
     def accept(self, volume_id: str) -> tuple[int, ...]:
-        """Take the images, at rest, for right that `verify` doubts; return their numbers. Durable."""
+        """Take the images, at rest, for right that `verify` doubts; return their numbers, if there are any. Durable."""
 
     def tag(self, volume_id: str, key: str, value: str | None) -> None:
-        """Tag the working image. The tag goes with it; a start that uses a left-over image again drops its tags.
+        """Tag the working image; None takes the tag off. A start that uses a left-over image again drops its tags.
 
         Raises:
             NoSuchVolume: there is no working image.
@@ -189,13 +216,100 @@ class Backend(Protocol):
         """Give the volume `change.asked["size"]` bytes; at rest, as number `change.revision`, if one is given."""
 
     def import_(self, pool: Pool, *, volume: Volume, change: Change) -> None:
-        """Make what `change.asked["content"]` (a descriptor) reads current, as number `change.revision`."""
+        """Make `change.asked["content"]`, a `Readable`, current, as number `change.revision`.
+
+        Its length is rounded up to whole sectors. `asked["name"]` is what messages call it; with `asked["verify"]` what
+        was written is read again, from where it is kept, and compared. `asked["own"]` says that it has a descriptor of
+        an image of a pool.
+
+        Raises:
+            NotTheSame: what was written is not what was read.
+        """
 
     def remove(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Remove the volume, its revisions and its record."""
 
     def prune(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Remove revision `change.revision`."""
+
+
+class Plain:
+    """What a backend need not do itself: a class that has it for a base writes down only what it keeps otherwise.
+
+    Nothing is left half done by a crash, nothing can be verified, nothing is made ahead, and what is asked of all
+    volumes is asked of each.
+    """
+
+    pool_file_mode: ClassVar[int] = 0o600
+    on_look: Callable[[int], None] | None = None
+
+    def set_up(self: Backend) -> None:
+        """Nothing: it can be anywhere."""
+
+    def connect(self: Backend, pool: Pool) -> None:
+        """Subscribe the method that is called as the event (`import_`, since `import` is a word of Python's)."""
+        for event, tenses in events.EVENTS.items():
+            method = getattr(self, "import_" if event == "import" else event)
+            tenses.done.connect(method, sender=pool)
+
+    def survey(self: Backend, vm: str | None = None) -> Iterator[Surveyed]:
+        """Ask of each volume what a list shows."""
+        for number, volume_id in enumerate(self.volume_ids(vm), 1):
+            if self.on_look is not None:
+                self.on_look(number)
+            view, usage = self.look(volume_id), self.usage(volume_id)
+            yield Surveyed(volume_id, view, usage, self.in_use_by(volume_id))
+
+    def restless(self: Backend) -> Iterator[str]:
+        """Yield the VMs of which a volume runs or is damaged."""
+        ids = [one for one in self.volume_ids() if self.look(one).state not in AT_REST]
+        yield from dict.fromkeys(split_id(one)[0] for one in ids)
+
+    def vms(self: Backend) -> Iterator[str]:
+        """Yield the VMs that have volumes."""
+        yield from dict.fromkeys(split_id(one)[0] for one in self.volume_ids())
+
+    def id_of(self: Backend, attachment: Attachment) -> str | None:
+        """Compare it with each volume's."""
+        return next((one for one in self.volume_ids() if self.attachment(one) == attachment), None)
+
+    def is_image(self: Backend, path: str) -> bool:  # noqa: ARG002
+        """Say no: no image is a file."""
+        return False
+
+    def capacity(self: Backend) -> Capacity:
+        """Say that it is not known."""
+        return Capacity(None, None, None)
+
+    def room(self: Backend) -> tuple[int, int] | None:
+        """Say that it is not known."""
+        return None
+
+    def verify(self: Backend, vm: str | None = None) -> Iterator[Finding]:  # noqa: ARG002
+        """Find nothing."""
+        return iter(())
+
+    def accept(self: Backend, volume_id: str) -> tuple[int, ...]:  # noqa: ARG002
+        """Accept nothing, for nothing is doubted."""
+        return ()
+
+    def wants_ahead(self: Backend, volume_id: str) -> str | None:  # noqa: ARG002
+        """Want nothing."""
+        return None
+
+    def make_ahead(self: Backend, volume_id: str) -> int:  # noqa: ARG002
+        """Make nothing."""
+        return 0
+
+    def settle(self: Backend, volume_id: str) -> View:
+        """Look: no crash leaves anything half done."""
+        return self.look(volume_id)
+
+    def tidy(self: Backend, vm: str) -> None:
+        """Nothing: no crash leaves anything behind."""
+
+    def write(self: Backend, pool: Pool, *, volume: Volume, change: Change) -> None:
+        """Nothing: the VM wrote."""
 
 
 # ---------------------------------------------------------------- what signals bring to a backend, and to subscribers
@@ -283,7 +397,11 @@ class Volume(Protocol):
 
     @property
     def path(self) -> str:
-        """What a VM opens."""
+        """What a VM opens, in one word."""
+
+    @property
+    def attachment(self) -> Attachment:
+        """What a hypervisor is given for its disk."""
 
     @property
     def state(self) -> State:

@@ -110,6 +110,12 @@ class VolumeConfig(NamedTuple):
             return Kind.DISPOSABLE
         return Kind.PERSISTENT if self.save_on_stop else Kind.VOLATILE
 
+    def crash_policy(self, of_pool: CrashPolicy) -> CrashPolicy:
+        """Return the crash policy in force: its own or the pool's, but never to throw away where nothing can be."""
+        policy = self.on_crash or of_pool
+        can = self.snapshots or policy is not CrashPolicy.REVERT
+        return policy if can else CrashPolicy.RESUME
+
 
 _MOST_READY = 1000
 DEFAULT_CONFIG = VolumeConfig()

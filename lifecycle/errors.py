@@ -98,22 +98,27 @@ class Refused(LifecycleError):
 
 
 class Holder(NamedTuple):
-    """Who holds an image open: a process, or a loop device; or, where that cannot be known, perhaps someone.
+    """Who holds an image open: a process, a loop device, a client of a cluster; or, if unknown, perhaps someone.
 
     Attributes:
-        name: the process's command, or the device's path; or why it is not known whether there is anyone.
-        pid: the process id; None for a device.
+        name: the process's command, the device's path, or what the cluster calls its client; or why it is not known
+            whether there is anyone.
+        pid: the process id; None for what is no process of this host.
         known: False if there may be no one.
+        host: the host that it runs on, by name or address, if that is another than this one; None for this one.
     """
 
     name: str
     pid: int | None = None
     known: bool = True
+    host: str | None = None
 
     def __str__(self) -> str:
         if not self.known:
             return f"perhaps someone, since {self.name}"
-        return self.name if self.pid is None else f"{self.name} (pid {self.pid})"
+        where = [] if self.pid is None else [f"pid {self.pid}"]
+        where += [] if self.host is None else [f"on {self.host}"]
+        return f"{self.name} ({' '.join(where)})" if where else self.name
 
 
 class InUse(Refused):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from lifecycle.config import DEFAULT_CONFIG, CrashPolicy, VolumeConfig
+from lifecycle.errors import Holder
 from lifecycle.states import AT_REST, RUNNING, Event, State, allowed
 
 
@@ -216,6 +218,67 @@ class View(NamedTuple):
         return allowed(self.state, self)
 
 
+class Attached(StrEnum):
+    """What kind of thing a hypervisor is given for a disk."""
+
+    FILE = "file"
+    BLOCK = "block"
+    """A block device of this host."""
+    NETWORK = "network"
+    """Something that the hypervisor itself reaches, by a protocol that it speaks."""
+
+
+class Attachment(NamedTuple):
+    """What a hypervisor is given for a volume's disk.
+
+    Attributes:
+        kind: what kind of thing it is.
+        name: of a file or block device its path, absolute; of a network disk the name that its protocol knows it by
+            (`rbd`: `POOL/NAMESPACE/IMAGE` or `POOL/IMAGE`; `nbd`: the export).
+        protocol: of a network disk, as QEMU and libvirt call it: `rbd`, `nbd`…; None of others.
+        hosts: where a network disk is reached, as `HOST:PORT` or the path of a socket; empty if the protocol's own
+            configuration says it.
+        options: what else the protocol is to be told, by QEMU's names (`rbd`: `conf`, `id`), with their values; and
+            `secret`, the UUID of the secret that libvirt has the user's key in.
+    """
+
+    kind: Attached
+    name: str
+    protocol: str | None = None
+    hosts: tuple[str, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        """Return a path, or for a network disk what QEMU takes in the place of one.
+
+        That is `rbd:POOL/IMAGE:KEY=VALUE…` for Ceph, and else a URL: `nbd://HOST:PORT/NAME`, or
+        `nbd+unix:///NAME?socket=PATH`.
+        """
+        if self.protocol is None:
+            return self.name
+        if self.protocol == _RBD:
+            monitors = (("mon_host", ";".join(self.hosts)),) if self.hosts else ()
+            said = [one for one in self.options if one[0] != "secret"]
+            told = [f"{key}={_escaped(value)}" for key, value in (*said, *monitors)]
+            return ":".join([_RBD, _escaped(self.name), *told])
+        from urllib.parse import quote, urlencode  # noqa: PLC0415 - slow to load, and seldom needed
+
+        host, options = next(iter(self.hosts), ""), dict(self.options)
+        scheme = self.protocol
+        if host.startswith("/"):
+            scheme, host, options = f"{scheme}+unix", "", {"socket": host, **options}
+        query = f"?{urlencode(options, safe='/', quote_via=quote)}" if options else ""
+        return f"{scheme}://{host}/{quote(self.name)}{query}"
+
+
+_RBD = "rbd"
+
+
+def _escaped(text: str) -> str:
+    """Return a text as it stands in QEMU's name of a disk on Ceph, where some characters part its fields."""
+    return "".join(f"\\{one}" if one in "\\:;@=" else one for one in text)
+
+
 class Surveyed(NamedTuple):
     """What a list of volumes shows of one.
 
@@ -223,15 +286,15 @@ class Surveyed(NamedTuple):
         id: the volume's id.
         view: the volume.
         usage: bytes that its images take, as `Backend.usage` counts them.
+        in_use_by: who holds the working image open, or the current one at rest, as far as one look at all of them
+            shows; None if that cannot be asked.
         is_volume: whether it is one; else it is a directory that cannot be listed, by the name of its VM, and damaged.
-        image: device and inode of what a VM would hold open: the working image, or the current one at rest; None if
-            there is none.
     """
 
     id: str
     view: View
     usage: int
-    image: tuple[int, int] | None
+    in_use_by: Sequence[Holder] | None
     is_volume: bool = True
 
 

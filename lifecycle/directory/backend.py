@@ -18,7 +18,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from lifecycle import events, ids
+from lifecycle import ids
+from lifecycle.backend import Plain
 from lifecycle.config import PoolConfig, VolumeConfig
 from lifecycle.directory.tree import (
     ENDING,
@@ -41,9 +42,10 @@ from lifecycle.errors import (
     storage,
 )
 from lifecycle.linux import holders
+from lifecycle.linux.copying import OpenFile
 from lifecycle.linux.directories import Directory
 from lifecycle.machine.trees import open_vm
-from lifecycle.model import Capacity, Finding, Surveyed, View
+from lifecycle.model import Attached, Attachment, Capacity, Finding, Surveyed, View
 from lifecycle.states import State
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ log = logging.getLogger("lifecycle.backend")
 _CONFIG = VolumeConfig(rw=False)
 
 
-class DirectoryBackend:
+class DirectoryBackend(Plain):
     """Volumes as the files of a tree, which is only read.
 
     Attributes:
@@ -69,7 +71,6 @@ class DirectoryBackend:
     def __init__(self, path: str, config: PoolConfig) -> None:
         self.root = path
         self.config = config
-        self.on_look: Callable[[int], None] | None = None
 
     def set_up(self) -> None:
         """Check that pool.toml can be written, and that nothing is asked for that a read-only pool cannot do."""
@@ -83,12 +84,6 @@ class DirectoryBackend:
                 "cannot be written to, so there is no place for its pool.toml; make the directory"
                 " above it a pool, or an empty one and mount this below it (`mount --bind`)",
             )
-
-    def connect(self, pool: Pool) -> None:
-        """Subscribe to the imperative signals of this pool."""
-        for event, tenses in events.EVENTS.items():
-            method = getattr(self, "import_" if event == "import" else event)
-            tenses.done.connect(method, sender=pool)
 
     # ------------------------------------------------------------ telling
 
@@ -118,10 +113,12 @@ class DirectoryBackend:
 
     def survey(self, vm: str | None = None) -> Iterator[Surveyed]:
         """Yield what a list shows of all volumes, or of one VM's."""
+        users = holders.Everyone()
         for volume_id in self.volume_ids(vm):
             image = self._find(volume_id)
             if image is not None:
-                yield Surveyed(volume_id, self._view_of(image), image.usage, image.identity)
+                using = users.of(image.identity, at_rest=True)
+                yield Surveyed(volume_id, self._view_of(image), image.usage, using)
 
     def volume_ids(self, vm: str | None = None) -> Iterator[str]:
         """Yield the ids of all volumes, or of one VM's, in order."""
@@ -141,20 +138,28 @@ class DirectoryBackend:
         with storage(self.root, "look"), Directory.open(self.root) as root:
             return iter(sorted(vm for vm, here in vms_below(root) if names_in(vm, here)))
 
-    def path(self, volume_id: str) -> str:
-        """Return the image's path: VMs open the image itself."""
+    def attachment(self, volume_id: str) -> Attachment:
+        """Return the image itself, as a file: VMs open that."""
         vm, name = ids.split_id(volume_id)
         image = self._find(volume_id)
-        return f"{self.root}/{vm}/{name + ENDING if image is None else image.file}"
+        file = name + ENDING if image is None else image.file
+        return Attachment(Attached.FILE, f"{self.root}/{vm}/{file}")
 
-    def id_at(self, path: str) -> str | None:
+    def id_of(self, attachment: Attachment) -> str | None:
         """Return the id of the volume that has this image."""
+        if attachment.kind is not Attached.FILE:
+            return None
+        path = os.path.relpath(attachment.name, os.path.realpath(self.root))
         vm, _, file = path.rpartition("/")
         volume_id = f"{vm}/{name_of(file)}"
         if objection_to(volume_id) is not None:
             return None
         image = self._find(volume_id)
         return volume_id if image is not None and image.file == file else None
+
+    def is_image(self, path: str) -> bool:
+        """Tell an image by its ending; what else lies here is looked at, for no VM has written into it."""
+        return path.endswith(ENDING)
 
     def tagged(self, volume_id: str, key: str) -> str | None:  # noqa: ARG002
         """Return None: nothing is noted of a run."""
@@ -171,12 +176,12 @@ class DirectoryBackend:
             return holders.users(lambda: holders.ask_for(lambda: self._open(volume_id)))
         return ()
 
-    def open_image(self, volume_id: str, number: int | None = None) -> int:
+    def open_image(self, volume_id: str, number: int | None = None) -> OpenFile:
         """Open the image for reading."""
         if number is not None:
             raise NoSuchRevision(volume_id, number, ())
         with storage(volume_id, "look"):
-            return self._open(volume_id)
+            return OpenFile(self._open(volume_id))
 
     def capacity(self) -> Capacity:
         """Return what the file system holds."""
@@ -184,10 +189,6 @@ class DirectoryBackend:
             found = os.statvfs(self.root)
         size = found.f_blocks * found.f_frsize
         return Capacity(size, size - found.f_bfree * found.f_frsize, None)
-
-    def room(self) -> tuple[int, int] | None:
-        """Return None: no start needs any."""
-        return None
 
     def verify(self, vm: str | None = None) -> Iterator[Finding]:
         """Yield what cannot be read, and which files are no volumes and why."""
@@ -200,13 +201,6 @@ class DirectoryBackend:
             with self._directory(vm) as here:
                 return iter(of_vm(vm, here))
 
-    def wants_ahead(self, volume_id: str) -> None:
-        """Return None: there are no working images."""
-
-    def make_ahead(self, volume_id: str) -> int:  # noqa: ARG002
-        """Return 0: there are no working images."""
-        return 0
-
     # ------------------------------------------------------------ acting outside of events
 
     @contextlib.contextmanager
@@ -218,13 +212,6 @@ class DirectoryBackend:
             except FileNotFoundError:
                 raise NoSuchVolume(vm, self.root) from None
         yield
-
-    def settle(self, volume_id: str) -> View:
-        """Return the volume as it is: no crash leaves anything half done."""
-        return self.look(volume_id)
-
-    def tidy(self, vm: str) -> None:
-        """Nothing: no crash leaves anything behind."""
 
     def configure(self, volume_id: str, config: VolumeConfig) -> None:  # noqa: ARG002
         """Refuse: there is no place to write it down."""

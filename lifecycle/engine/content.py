@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from lifecycle.engine import registry
 from lifecycle.engine.plan import plan, require_allowed
 from lifecycle.errors import LifecycleError, storage
 from lifecycle.sizes import round_up
 from lifecycle.states import Event
-from lifecycle.transfer.content import Content, Origin, is_image, prepared
+from lifecycle.transfer.content import Content, Origin, path_of, prepared
 
 if TYPE_CHECKING:
     from lifecycle.backend import Volume
@@ -32,12 +32,12 @@ def import_into(volume: Volume, origin: Origin, how: Mapping[str, Any]) -> Chang
     with ExitStack() as opened:
         content = opened.enter_context(Content.using(origin))
         require_allowed(volume, Event.IMPORT)  # before what may take long
-        content = opened.enter_context(prepared(content, volume, **how))
+        content = opened.enter_context(prepared(content, volume, registry.is_image, **how))
         asked = {
-            "content": content.fd,
+            "content": content.readable,
             "name": content.name,
             "verify": how["verify"],
-            "own": is_image(content.fd),
+            "own": content.own,
         }
         with volume.pool.changing(volume, what=Event.IMPORT):
             return plan(volume, Event.IMPORT, reason=content.cause, asked=asked).run()
@@ -46,14 +46,16 @@ def import_into(volume: Volume, origin: Origin, how: Mapping[str, Any]) -> Chang
 def export_of(volume: Volume, revision: int | None) -> Content:
     """Open the current image, or a revision, for reading, as `Volume.export` says."""
     volume.require(volume.look())
-    fd = volume.pool.backend.open_image(volume.id, revision)
-    # asked only now: what was opened before cannot hold what a run writes that is not over yet
+    backend = volume.pool.backend
+    image = backend.open_image(volume.id, revision)
     try:
+        own = image.fd is not None and backend.is_image(path_of(image.fd))
+        # asked only now: what was opened before cannot hold what a run writes that is not over yet
         before_start = revision is None and volume.look().running
     except BaseException:
-        os.close(fd)
+        image.close()
         raise
-    return Content(fd, volume.id, "clone", raw=True, before_start=before_start)
+    return Content(image, volume.id, "clone", raw=True, own=own, before_start=before_start)
 
 
 def clone(
@@ -71,7 +73,7 @@ def clone(
         content = opened.enter_context(Content.using(origin))
         if content.size != 0:
             require_allowed(volume, Event.CREATE)  # before what may take long
-        content = opened.enter_context(prepared(content, volume, **how))
+        content = opened.enter_context(prepared(content, volume, registry.is_image, **how))
         with storage(volume.id, "lock"):
             # not given up before the end: what is taken back is still what was made here
             opened.enter_context(volume.pool.locked(volume.vm, create=True))

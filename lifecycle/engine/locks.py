@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from lifecycle.backend import Pool
 
 CHANGING = "LIFECYCLE_CHANGING"
-"""The variable that names to a hook the VMs that are locked while it runs: their paths, one a line."""
+"""The variable that names to a hook the VMs that are locked while it runs: DIRECTORY OF THE POOL/VM, one a line."""
 
 
 class _ThisThread(ThreadState):
     """What a thread is at, over all pools.
 
     Attributes:
-        locked: the VMs whose locks it holds, by their paths.
+        locked: the VMs whose locks it holds, each by its pool's identity and its name.
         changing: the volumes that are in transition, by their pool's identity and their id.
     """
 
@@ -47,18 +47,18 @@ def locked(pool: Pool, vm: str, *, create: bool = False) -> Iterator[None]:
         Refused: the other process waits for a hook, and this was called from that.
     """
     held = this_thread.locked
-    path = f"{pool.identity}/{vm}"
-    if path in held:
+    name = f"{pool.identity}/{vm}"
+    if name in held:
         yield
         return
-    in_hook = CHANGING in os.environ and path in os.environ[CHANGING].split("\n")
+    in_hook = CHANGING in os.environ and name in os.environ[CHANGING].split("\n")
     lock = _lock_from_hook(pool, vm, create) if in_hook else pool.backend.lock(vm, create=create)
     with lock:
-        held.add(path)
+        held.add(name)
         try:
             yield
         finally:
-            held.discard(path)
+            held.discard(name)
 
 
 @contextmanager

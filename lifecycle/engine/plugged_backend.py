@@ -3,7 +3,7 @@
 How this works. `opened` compares what an entry point makes with the protocol (backend.Backend): each method must be
 there, and must take what it will be called with. `NamedBackend` stands before it: what a method raises beyond what it
 may (`lifecycle.errors`, OSError), or answers that is of no use, becomes `PluginFailed`. What the backend does on
-signals is named where they are sent (engine/transaction.py).
+signals is named where they are sent (engine/transaction.py). What it opens for reading has `NamedReadable` before it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle import plugins
 from lifecycle.backend import Backend
 from lifecycle.errors import Holder, LifecycleError, PluginFailed, shown
-from lifecycle.model import Capacity, Finding, Revision, Surveyed, View
+from lifecycle.model import Attachment, Capacity, Finding, Revision, Surveyed, View
 
 if TYPE_CHECKING:
     from lifecycle.config import PoolConfig
@@ -30,11 +30,11 @@ _NONE = type(None)
 _ANSWERS: dict[str, type | tuple[type, ...]] = {
     "look": View,
     "settle": View,
-    "path": str,
-    "id_at": (str, _NONE),
+    "attachment": Attachment,
+    "id_of": (str, _NONE),
+    "is_image": bool,
     "tagged": (str, _NONE),
     "usage": int,
-    "open_image": int,
     "capacity": Capacity,
     "room": (tuple, _NONE),
     "wants_ahead": (str, _NONE),
@@ -42,6 +42,9 @@ _ANSWERS: dict[str, type | tuple[type, ...]] = {
     "accept": tuple,
 }
 """What the methods that tell answer, where it is one thing."""
+_READS = ("open_image",)
+"""Those that answer with what can be read; and what that must have."""
+_READING = ("size", "fd", "extents", "read", "close")
 _SEVERAL: dict[str, type] = {"revisions": Revision, "in_use_by": Holder}
 """What each thing is where they answer several."""
 _YIELDED: dict[str, type] = {
@@ -128,6 +131,9 @@ class NamedBackend:
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._backend, name, value)
 
+    def __delattr__(self, name: str) -> None:
+        delattr(self._backend, name)
+
     def _naming(self) -> plugins.answering:
         return plugins.answering(self.plugin, passing=_MAY_RAISE)
 
@@ -139,6 +145,8 @@ class NamedBackend:
                     return tuple(self._each(name, answer, _SEVERAL[name]))
             if name in _YIELDED:
                 return self._each(name, answer, _YIELDED[name])
+            if name in _READS:
+                return NamedReadable(self.plugin, answer)
             return self._checked(name, answer, _ANSWERS.get(name, object))
 
         return call
@@ -172,3 +180,60 @@ class NamedBackend:
         finally:
             with self._naming():
                 lock.__exit__(None, None, None)
+
+
+class NamedReadable:
+    """What stands before the content that a backend of another package opened; all else it has is its own.
+
+    Attributes:
+        plugin: how messages name the backend.
+    """
+
+    def __init__(self, plugin: str, readable: object) -> None:
+        """Look at it before it is used.
+
+        Raises:
+            PluginFailed: it cannot be read.
+        """
+        self.plugin = plugin
+        self._readable: Any = readable
+        with self._naming():
+            lacking = [one for one in _READING if not hasattr(readable, one)]
+        if lacking:
+            plugins.not_run(readable)
+            raise PluginFailed(
+                plugin, f"answered `open_image` with {shown(readable)}, which has no `{lacking[0]}`"
+            )
+
+    def _naming(self) -> plugins.answering:
+        return plugins.answering(self.plugin, passing=_MAY_RAISE)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the content has by this name: its size, its descriptor, and what is its own."""
+        with self._naming():
+            return getattr(self._readable, name)
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Yield where there may be something."""
+        with self._naming():
+            found = iter(self._readable.extents())
+        while True:
+            with self._naming():
+                try:
+                    start, end = next(found)
+                except StopIteration:
+                    return
+            yield start, end
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return these bytes."""
+        with self._naming():
+            found = self._readable.read(offset, count)
+        if not isinstance(found, bytes):
+            raise PluginFailed(self.plugin, f"answered `read` with {shown(found)}")
+        return found
+
+    def close(self) -> None:
+        """Close it."""
+        with self._naming():
+            self._readable.close()

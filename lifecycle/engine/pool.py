@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from lifecycle.backend import Volume as AnyVolume
     from lifecycle.engine.batch import Outcome
     from lifecycle.engine.recovery import Recovered
-    from lifecycle.linux.copying import Progress
     from lifecycle.model import Capacity, Finding
     from lifecycle.policies import Policy
     from lifecycle.subscribers.subscriber import Subscriber
+    from lifecycle.readable import Progress
     from lifecycle.transfer.content import Origin
 
 

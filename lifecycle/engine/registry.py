@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lifecycle import config as settings
 from lifecycle import plugins
 from lifecycle.config import PoolConfig
-from lifecycle.errors import InvalidConfig, NotAPool, PluginFailed
+from lifecycle.errors import InvalidConfig, LifecycleError, NotAPool, PluginFailed
 from lifecycle.linux import files
 from lifecycle.linux.directories import Directory
 
@@ -60,6 +60,28 @@ def _embed(where: str, config: PoolConfig, size: int) -> None:
             f"an embedded XFS is for the driver {settings.DEFAULT_DRIVER}, not {config.driver}",
         )
     embedded_xfs.create(where, size)
+
+
+def is_image(path: str) -> bool | None:
+    """Tell whether a file is an image of the pool that it lies in; None if that pool cannot be asked.
+
+    Args:
+        path: the file's, absolute.
+    """
+    directory = os.path.dirname(path)
+    while not os.path.lexists(os.path.join(directory, settings.POOL_FILE)):
+        above = os.path.dirname(directory)
+        if above == directory:
+            return False
+        directory = above
+    try:
+        content = read_pool_file(directory)
+        if content is None:
+            return None
+        config = settings.read_pool(f"{directory}/{settings.POOL_FILE}", content)
+        return backend_of(directory, config).is_image(path)
+    except (LifecycleError, OSError):
+        return None
 
 
 def make_directory(path: str) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lifecycle.config import Kind, VolumeConfig
     from lifecycle.engine.pool import Pool
     from lifecycle.errors import Holder
+    from lifecycle.model import Attachment
     from lifecycle.policies import Plan
     from lifecycle.transfer.content import Content, Origin
 
@@ -86,8 +87,16 @@ class Volume(Fixed):
 
     @property
     def path(self) -> str:
-        """The path of the working image, which is there while the volume is started: what a VM opens."""
-        return self.pool.backend.path(self.id)
+        """What a VM opens, which is there while the volume is started: the path of a file or a block device.
+
+        Of a network disk it is how QEMU names it, as `model.Attachment` says.
+        """
+        return str(self.attachment)
+
+    @property
+    def attachment(self) -> Attachment:
+        """What a hypervisor is given for its disk, the same at every start: a file, block device or network disk."""
+        return self.pool.backend.attachment(self.id)
 
     @property
     def current(self) -> int | None:

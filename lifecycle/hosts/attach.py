@@ -3,7 +3,8 @@
 How this works. A `Disk` is what a hypervisor must know of a volume; each entry of `FRAGMENTS` is a pure function from
 it to that hypervisor's own words. They agree in this: the image is raw and said to be (guessed from its content, a
 guest could make it something else), what the guest discards is given back, its flushes reach the disk, and a
-read-only volume is read-only.
+read-only volume is read-only. A file or block device is given by its path; a network disk by its protocol, to those
+that speak it.
 
 The host's cache is passed by (`direct`) on file systems where that is sound: then what a VM wrote is nearly all on
 disk when a commit syncs it, and no page is kept twice. Not on btrfs: a guest may change a page while it is written, and
@@ -17,13 +18,16 @@ import os
 import re
 import shlex
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import InUse, Refused, Unsupported
+from lifecycle.model import Attached, Attachment
 
 if TYPE_CHECKING:
+    from xml.etree import ElementTree as xml  # noqa: N813
+
     from lifecycle.engine.volume import Volume
 
 SBIN = ":/usr/sbin:/sbin"
@@ -37,18 +41,32 @@ class Disk:
     """A volume as a hypervisor sees it.
 
     Attributes:
-        path: of the working image.
+        attachment: the working image, as hypervisors are given it.
         name: the volume's NAME.
         place: its place among the volumes of its VM, from 0.
         rw: whether the VM may write.
         direct: whether the host's cache is to be passed by.
     """
 
-    path: str
+    attachment: Attachment
     name: str
     place: int = 0
     rw: bool = True
     direct: bool = False
+
+    @property
+    def path(self) -> str:
+        """The path of the file or block device.
+
+        Raises:
+            Unsupported: it is a network disk.
+        """
+        if self.attachment.kind is Attached.NETWORK:
+            raise Unsupported(
+                f"{self.attachment} is a network disk, and this can only be given a file or a block device; QEMU and"
+                " libvirt take network disks"
+            )
+        return self.attachment.name
 
 
 def disk_of(volume: Volume) -> Disk:
@@ -59,12 +77,18 @@ def disk_of(volume: Volume) -> Disk:
     """
     view = volume.require(volume.look())
     siblings = [one.name for one in volume.pool.volumes(volume.vm)]
-    device = os.stat(os.path.dirname(volume.path)).st_dev
+    attachment = volume.attachment
+    place = siblings.index(volume.name)
+    return Disk(attachment, volume.name, place, view.config.rw, _is_direct(attachment))
+
+
+def _is_direct(attachment: Attachment) -> bool:
+    """Tell whether the host's cache can be passed by: a network disk has none, a block device needs none."""
+    if attachment.kind is not Attached.FILE:
+        return attachment.kind is Attached.BLOCK
+    device = os.stat(os.path.dirname(attachment.name)).st_dev
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-        kind = file_system_on(device, mounts.read())
-    return Disk(
-        volume.path, volume.name, siblings.index(volume.name), view.config.rw, kind in DIRECT
-    )
+        return file_system_on(device, mounts.read()) in DIRECT
 
 
 def file_system_on(device: int, mountinfo: str) -> str | None:
@@ -84,7 +108,11 @@ def file_system_on(device: int, mountinfo: str) -> str | None:
 
 
 def for_qemu(disk: Disk) -> list[str]:
-    """Return arguments: the image as a block device of that name, and a virtio disk of it."""
+    """Return arguments: the image as a block device of that name, and a virtio disk of it.
+
+    Raises:
+        Unsupported: it is a network disk of a protocol of which is not known here how QEMU is given it.
+    """
     node = identifier(disk.name, marks="._-", longest=31)
     options = {
         "driver": "raw",
@@ -92,27 +120,105 @@ def for_qemu(disk: Disk) -> list[str]:
         "read-only": _on(not disk.rw),
         **({"discard": "unmap", "detect-zeroes": "unmap"} if disk.rw else {}),
         "cache.direct": _on(disk.direct),
-        "file.driver": "file",
-        "file.filename": disk.path.replace(",", ",,"),
+        **{f"file.{key}": value for key, value in _qemu_protocol(disk.attachment)},
     }
-    blockdev = ",".join(f"{key}={value}" for key, value in options.items())
+    blockdev = ",".join(f"{key}={value.replace(',', ',,')}" for key, value in options.items())
     return ["-blockdev", blockdev, "-device", f"virtio-blk-pci,drive={node},id=disk-{node}"]
 
 
+def _qemu_protocol(attachment: Attachment) -> Iterator[tuple[str, str]]:
+    """Yield the options of QEMU's block driver by which it reaches the image."""
+    if attachment.kind is not Attached.NETWORK:
+        yield "driver", "file" if attachment.kind is Attached.FILE else "host_device"
+        yield "filename", attachment.name
+    elif attachment.protocol == "nbd":
+        yield "driver", "nbd"
+        for host in attachment.hosts[:1]:
+            if host.startswith("/"):
+                yield from (("server.type", "unix"), ("server.path", host))
+            else:
+                name, port = _host_and_port(host)
+                yield from (("server.type", "inet"), ("server.host", name))
+                yield "server.port", port or _NBD_PORT
+        yield "export", attachment.name
+        yield from attachment.options
+    elif attachment.protocol == "rbd":
+        pool, *namespace, image = attachment.name.split("/", 2)
+        yield from (("driver", "rbd"), ("pool", pool))
+        yield from (("namespace", one) for one in namespace)
+        yield "image", image
+        for number, (name, port) in enumerate(map(_host_and_port, attachment.hosts)):
+            yield f"server.{number}.host", name
+            yield f"server.{number}.port", port or _CEPH_PORT
+        for key, value in attachment.options:
+            if key != _SECRET:
+                yield "user" if key == "id" else key, value
+    else:
+        raise _unknown(attachment, "QEMU")
+
+
+def _unknown(attachment: Attachment, whom: str) -> Unsupported:
+    return Unsupported(
+        f"{attachment} is a network disk of the protocol {attachment.protocol}, and how {whom} is given one of those is"
+        " not known here; known are nbd and rbd"
+    )
+
+
+_SECRET = "secret"  # noqa: S105 - the name of an option
+"""The option that names libvirt's secret with the user's key; QEMU finds that by its configuration."""
+_NBD_PORT = "10809"
+_CEPH_PORT = "6789"
+
+
+def _host_and_port(host: str) -> tuple[str, str]:
+    """Return the parts of HOST:PORT, the port empty if none is said; an IPv6 address stands in brackets."""
+    name, _, port = host.rpartition(":") if re.search(r":[0-9]+$", host) else (host, "", "")
+    return name.strip("[]"), port
+
+
 def for_libvirt(disk: Disk) -> str:
-    """Return a <disk> for the <devices> of a domain."""
+    """Return a <disk> for the <devices> of a domain.
+
+    Raises:
+        Unsupported: it is a network disk of a protocol of which is not known here how libvirt is given it.
+    """
     from xml.etree import ElementTree as xml  # noqa: N813, PLC0415 - only here
 
-    element = xml.Element("disk", type="file", device="disk")
+    element = xml.Element("disk", type=disk.attachment.kind, device="disk")
     freed = {"discard": "unmap", "detect_zeroes": "unmap"} if disk.rw else {}
     cache = "none" if disk.direct else "writeback"
     xml.SubElement(element, "driver", {"name": "qemu", "type": "raw", "cache": cache, **freed})
-    xml.SubElement(element, "source", file=disk.path)
+    _add_source(element, disk.attachment)
     xml.SubElement(element, "target", dev=f"vd{letters(disk.place)}", bus="virtio")
     if not disk.rw:
         xml.SubElement(element, "readonly")
     xml.indent(element)
     return xml.tostring(element, encoding="unicode")
+
+
+def _add_source(element: xml.Element, attachment: Attachment) -> None:
+    """Add where libvirt finds the image: a <source>, and for Ceph an <auth> if a user is said."""
+    from xml.etree import ElementTree as xml  # noqa: N813, PLC0415 - only here
+
+    if attachment.kind is not Attached.NETWORK:
+        key = "file" if attachment.kind is Attached.FILE else "dev"
+        xml.SubElement(element, "source", {key: attachment.name})
+        return
+    if attachment.protocol not in {"nbd", "rbd"}:
+        raise _unknown(attachment, "libvirt")
+    options = dict(attachment.options)
+    source = xml.SubElement(element, "source", protocol=attachment.protocol, name=attachment.name)
+    for host in attachment.hosts:
+        if host.startswith("/"):
+            xml.SubElement(source, "host", transport="unix", socket=host)
+        else:
+            name, port = _host_and_port(host)
+            xml.SubElement(source, "host", {"name": name, **({"port": port} if port else {})})
+    if "conf" in options:
+        xml.SubElement(source, "config", file=options["conf"])
+    if "id" in options and _SECRET in options:
+        auth = xml.SubElement(source, "auth", username=options["id"])
+        xml.SubElement(auth, "secret", type="ceph", uuid=options[_SECRET])
 
 
 def for_firecracker(disk: Disk) -> dict[str, Any]:
@@ -163,13 +269,12 @@ def fragment(kind: str, disk: Disk) -> Any:
     """Return how the hypervisor of this kind is given the disk.
 
     Raises:
-        Unsupported: the path cannot be written in its words.
+        Unsupported: the image cannot be written in its words, or is of a kind that it cannot use.
     """
-    if any(
-        ord(char) < ord(" ") or "\ud800" <= char <= "\udfff" or char == "\x7f" for char in disk.path
-    ):
+    name = disk.attachment.name
+    if any(ord(char) < ord(" ") or "\ud800" <= char <= "\udfff" or char == "\x7f" for char in name):
         raise Unsupported(
-            f"{disk.path!r} cannot be written for {kind}: it has a control character, or is not UTF-8"
+            f"{name!r} cannot be written for {kind}: it has a control character, or is not UTF-8"
         )
     return FRAGMENTS[kind](disk)
 
@@ -219,7 +324,7 @@ def attach_loop(volume: Volume) -> str:
     Raises:
         Refused: the volume is not started.
         InUse: the VM may write, and someone has the image open already.
-        Unsupported: this user or machine cannot make one.
+        Unsupported: this user or machine cannot make one, or it is a network disk.
     """
     with volume.pool.changing(volume):
         view = volume.require(volume.look())
@@ -227,12 +332,13 @@ def attach_loop(volume: Volume) -> str:
             reason = "a loop device is made of the working image, which a start makes"
             raise Refused(volume.id, view.state, "attach", reason, view.allowed)
         disk = disk_of(volume)
+        path = disk.path
         if disk.rw and (holders := volume.in_use_by):
             raise InUse(volume.id, view.state, "attach", holders)
-        return _losetup(disk)
+        return _losetup(disk, path)
 
 
-def _losetup(disk: Disk) -> str:
+def _losetup(disk: Disk, path: str) -> str:
     import subprocess  # noqa: PLC0415 - only here
 
     words = ["losetup", "--find", "--show"]
@@ -240,9 +346,7 @@ def _losetup(disk: Disk) -> str:
     words += ["--direct-io=on"] if disk.direct else []
     env = {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + SBIN}
     try:
-        done = subprocess.run(
-            [*words, disk.path], capture_output=True, text=True, check=False, env=env
-        )
+        done = subprocess.run([*words, path], capture_output=True, text=True, check=False, env=env)
     except FileNotFoundError:
         raise Unsupported("losetup is not installed; install the package mount") from None
     if done.returncode != 0:

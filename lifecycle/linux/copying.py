@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lifecycle.errors import ForeignFile
 from lifecycle.linux import files
 from lifecycle.linux.directories import Directory
+from lifecycle.readable import CHUNK, Progress, Readable, chunks
 
 if TYPE_CHECKING:
     import hashlib
@@ -18,17 +19,43 @@ if TYPE_CHECKING:
 _WINDOW = 1 << 30
 """Bytes of a file that are asked about in one go."""
 
-Progress = Callable[[int, int | None], None]
-"""Called during a copy with the bytes gone through and the bytes in all (None if not known)."""
-
-CHUNK = 1 << 20
 _ZEROS = bytes(CHUNK)
 _HOLE = 1 << 16
 """Bytes. Runs of zeros of this length become holes in a copy."""
 
 
+class OpenFile:
+    """What a file or block device holds, by its descriptor.
+
+    Attributes:
+        fd: the descriptor.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return length(self.fd) or 0
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Yield where there is content, as start and end."""
+        return extents(self.fd, self.size)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return these bytes; fewer only where the file ends."""
+        return os.pread(self.fd, count, offset)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
+
+
 def copy(
-    source: int,
+    source: int | Readable,
     target: int,
     progress: Progress | None = None,
     see: Callable[[bytes], object] | None = None,
@@ -36,7 +63,7 @@ def copy(
     """Copy all content and return its length in bytes.
 
     Args:
-        source: a file, a block device, or a pipe.
+        source: a file, a block device or a pipe, by its descriptor; or any other content.
         target: an empty file, in which holes and runs of zeros become holes; or a block device, or a pipe, to which
             everything is written.
         progress: told after each chunk.
@@ -44,9 +71,9 @@ def copy(
     """
     mode = os.fstat(target).st_mode
     sparse, seekable = stat.S_ISREG(mode), stat.S_ISREG(mode) or stat.S_ISBLK(mode)
-    size = length(source)
+    size = length(source) if isinstance(source, int) else source.size
     done = 0
-    for offset, chunk in _chunks(source, size, holes=not sparse):
+    for offset, chunk in _chunks(source, holes=not sparse):
         if see is not None:
             see(chunk)
         if seekable:
@@ -114,32 +141,10 @@ def length(fd: int) -> int | None:
     return os.lseek(fd, 0, os.SEEK_END)
 
 
-def difference(one: int, other: int, progress: Progress | None = None) -> int | None:
-    """Return where two files or devices first differ, in bytes; None if they hold the same."""
-    size = length(one) or 0
-    if length(other) != size:
-        return min(size, length(other) or 0)
-    done = 0
-    for start, end in sorted([*extents(one, size), *extents(other, size)]):
-        for offset in range(max(start, done), end, CHUNK):
-            count = min(CHUNK, end - offset)
-            first, second = os.pread(one, count, offset), os.pread(other, count, offset)
-            if first != second:
-                pairs = enumerate(zip(first, second, strict=False))
-                shorter = min(len(first), len(second))
-                return offset + next((at for at, (a, b) in pairs if a != b), shorter)
-            if progress is not None:
-                progress(offset + count, size)
-        done = max(done, end)
-    if progress is not None:
-        progress(size, size)
-    return None
-
-
 def digest(fd: int, progress: Progress | None = None) -> bytes:
     """Return what tells the content of a file from every other."""
     summary = new_digest()
-    for offset, chunk in _chunks(fd, length(fd), holes=True):
+    for offset, chunk in _chunks(fd, holes=True):
         summary.update(chunk)
         if progress is not None:
             progress(offset + len(chunk), length(fd))
@@ -153,20 +158,15 @@ def new_digest() -> hashlib.blake2b:
     return hashlib.blake2b()
 
 
-def _chunks(fd: int, size: int | None, *, holes: bool) -> Iterator[tuple[int, bytes]]:
+def _chunks(source: int | Readable, *, holes: bool) -> Iterator[tuple[int, bytes]]:
     """Yield the content in order, with offsets; the holes too, or stepping over them."""
-    if size is None:
+    if not isinstance(source, int):
+        yield from chunks(source, holes=holes)
+    elif length(source) is not None:
+        yield from chunks(OpenFile(source), holes=holes)
+    else:
         offset = 0
-        while chunk := os.read(fd, CHUNK):
-            yield offset, chunk
-            offset += len(chunk)
-        return
-    for start, end in [(0, size)] if holes else extents(fd, size):
-        offset = start
-        while offset < end:
-            chunk = os.pread(fd, min(CHUNK, end - offset), offset)
-            if not chunk:
-                raise OSError(errno.EIO, "the image became shorter while it was read")
+        while chunk := os.read(source, CHUNK):
             yield offset, chunk
             offset += len(chunk)
 

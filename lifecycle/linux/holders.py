@@ -187,6 +187,22 @@ def _lock_takers(file: Identity) -> tuple[Holder, ...]:
     return tuple(Holder(_command(pid), int(pid)) for pid in pids)
 
 
+class Everyone:
+    """Who holds what open, for a list of many images: /proc is gone through once, when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._found: dict[Identity, list[Holder]] | None = None
+
+    def of(self, file: Identity | None, *, at_rest: bool = False) -> tuple[Holder, ...]:
+        """Return who holds this file, as far as this process may see; of an image at rest, who is in someone's way."""
+        if file is None:
+            return ()
+        if self._found is None:
+            self._found = everyone()
+        found = self._found.get(file, ())
+        return tuple(one for one in found if not (at_rest and one.name == BACKGROUND))
+
+
 def everyone() -> dict[Identity, list[Holder]]:
     """Return who holds what open, as far as this process may see: for many files at once."""
     found: dict[Identity, list[Holder]] = {}

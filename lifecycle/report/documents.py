@@ -12,7 +12,7 @@ from lifecycle.times import format_time
 if TYPE_CHECKING:
     from lifecycle.backend import Pool, Volume
     from lifecycle.errors import Holder
-    from lifecycle.model import Finding, Revision, Surveyed, View
+    from lifecycle.model import Attachment, Finding, Revision, Surveyed, View
     from lifecycle.policies import Plan
 
 Document = dict[str, Any]
@@ -28,20 +28,11 @@ def of_volume(volume: Volume, *, revisions: bool = True) -> Document:
 
 def of_survey(pool: Pool, vm: str | None = None) -> Iterator[Document]:
     """Yield what `list` prints of each of the pool's volumes, or of one VM's: in one go, for there may be many."""
-    from lifecycle.linux import holders  # noqa: PLC0415 - only here
-
-    using = holders.everyone()
     for one in pool.backend.survey(vm):
-        if not one.is_volume:
+        if one.is_volume:
+            yield _of_view(pool.volume(one.id), one.view, one.usage, one.in_use_by)
+        else:
             yield _of_directory(one)
-            continue
-        users: Sequence[Holder] | None = using.get(one.image, []) if one.image is not None else []
-        volume = pool.volume(one.id)
-        if not one.view.running:
-            users = [user for user in users or () if user.name != holders.BACKGROUND]
-        elif not users:  # as far as this user may see; the kernel knows more
-            users = _in_use_by(volume)
-        yield _of_view(volume, one.view, one.usage, users)
 
 
 def _in_use_by(volume: Volume) -> Sequence[Holder] | None:
@@ -67,6 +58,7 @@ def _of_directory(surveyed: Surveyed) -> Document:
 def _of_view(
     volume: Volume, view: View, usage: int, in_use_by: Sequence[Holder] | None
 ) -> Document:
+    attachment = volume.attachment
     document: Document = {
         "id": volume.id,
         "vm": volume.vm,
@@ -80,7 +72,8 @@ def _of_view(
         "save_on_stop": view.config.save_on_stop,
         "snap_on_start": view.config.snap_on_start,
         "snapshots": view.config.snapshots,
-        "path": volume.path,
+        "path": str(attachment),
+        "attachment": of_attachment(attachment),
         "current": view.current,
         "outdated": volume.outdated_in(view),
         "left_over": None if in_use_by is None else view.running and not in_use_by,
@@ -110,6 +103,7 @@ _OF_A_VOLUME = (
     "snap_on_start",
     "snapshots",
     "path",
+    "attachment",
     "current",
     "outdated",
     "left_over",
@@ -121,6 +115,19 @@ _OF_A_VOLUME = (
     "allowed",
 )
 """The keys of a volume's document, in order."""
+
+
+def of_attachment(attachment: Attachment) -> Document:
+    """Return what a hypervisor is given for a disk; only of a network disk are all keys said."""
+    kind = {"kind": attachment.kind, "name": attachment.name}
+    if attachment.protocol is None:
+        return kind
+    return {
+        **kind,
+        "protocol": attachment.protocol,
+        "hosts": list(attachment.hosts),
+        "options": dict(attachment.options),
+    }
 
 
 def of_revision(revision: Revision) -> Document:

@@ -10,18 +10,17 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias
 
-from lifecycle.config import POOL_FILE
 from lifecycle.errors import InvalidSize, NotContent, NotTheSame, storage
 from lifecycle.linux import copying, files
-from lifecycle.linux.copying import Progress
+from lifecycle.linux.copying import OpenFile
 from lifecycle.linux.directories import Directory
 from lifecycle.linux.failed_flush import Image
-from lifecycle.reflink import names
+from lifecycle.readable import Progress, Readable
 from lifecycle.states import Event
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lifecycle.contents")
 
+RAW = "raw"
+"""The bytes of the disk as they are, which is no format."""
 _READABLE = (stat.S_ISREG, stat.S_ISBLK, stat.S_ISFIFO)
 
 
@@ -49,28 +50,32 @@ class Content:
     """A disk's content, open for reading. Close it, or use it in a `with`.
 
     Attributes:
-        fd: the descriptor.
+        readable: what it is read by; of a stream, only its descriptor is of use.
         name: what it is, for messages.
         cause: what an image made from it has as its cause; None for `import`.
         raw: whether it is known to be the disk's own bytes, whatever they look like.
+        own: whether it is the file of an image of a pool, on which a flush that fails is noted.
         before_start: whether it is of a volume that was running: then it is what that held before its start.
     """
 
-    __slots__ = ("before_start", "cause", "fd", "name", "raw")
+    __slots__ = ("before_start", "cause", "name", "own", "raw", "readable")
 
     def __init__(
         self,
-        fd: int,
+        opened: int | Readable,
         name: str,
         cause: str | None = None,
         *,
         raw: bool = False,
+        own: bool = False,
         before_start: bool = False,
     ) -> None:
-        self.fd = fd
+        """Make it of a descriptor, or of what a backend opened; either is its own from then on."""
+        self.readable: Readable = OpenFile(opened) if isinstance(opened, int) else opened
         self.name = name
         self.cause = cause
         self.raw = raw
+        self.own = own
         self.before_start = before_start
 
     @classmethod
@@ -108,13 +113,18 @@ class Content:
                 content.close()
 
     @property
+    def fd(self) -> int | None:
+        """The descriptor; None if it is not the content of a file, a block device or a pipe."""
+        return self.readable.fd
+
+    @property
     def size(self) -> int | None:
         """Bytes; None if it is a stream."""
-        return copying.length(self.fd)
+        return self.readable.size if self.fd is None else copying.length(self.fd)
 
     def close(self) -> None:
         """Close it."""
-        os.close(self.fd)
+        self.readable.close()
 
     def __enter__(self) -> Self:
         return self
@@ -166,9 +176,8 @@ class Content:
             if not replace and directory.stat(name) is not None:
                 raise FileExistsError(errno.EEXIST, "there is such a file already", path)
             with directory.draft(name) as draft:
-                shared = Image(self.fd, self.name, own=is_image(self.fd)).share_with(draft.fd)
-                if shared is not None:
-                    copying.copy(self.fd, draft.fd, progress)
+                if not self._is_shared_with(draft.fd):
+                    copying.copy(self.whole, draft.fd, progress)
                 if replace:
                     draft.replace(name)
                 else:
@@ -181,16 +190,32 @@ class Content:
             room, size = copying.length(fd) or 0, self.size or 0
             if size > room:
                 raise NotContent(path, f"holds {room} bytes, fewer than the {size} of {self.name}")
-            copying.copy(self.fd, fd, progress)
+            copying.copy(self.whole, fd, progress)
             files.sync_content(fd)
         finally:
             os.close(fd)
+
+    @property
+    def whole(self) -> int | Readable:
+        """What `copying.copy` reads all of it from."""
+        return self.readable if self.fd is None else self.fd
+
+    def _is_shared_with(self, target: int) -> bool:
+        """Let an empty file share its blocks; return False if it cannot."""
+        if self.fd is None:
+            return False
+        return Image(self.fd, self.name, own=self.own).share_with(target) is None
+
+
+IsImage = Callable[[str], bool | None]
+"""Tells of a file's path whether it is an image of a pool; None if that cannot be known."""
 
 
 @contextmanager
 def prepared(
     content: Content,
     volume: Volume,
+    is_image: IsImage,
     *,
     image_format: str | None = None,
     follow: bool = False,
@@ -201,6 +226,7 @@ def prepared(
     Args:
         content: what is to be imported; it stays open.
         volume: the volume, which need not be there yet.
+        is_image: tells which files are images of a pool.
         image_format: the format of the image, one of `foreign_images.FORMATS` or `raw`. By default the content tells;
             but a volume, an image file of a pool and a block device are raw, for a VM may have written into them what
             looks like a format.
@@ -220,7 +246,15 @@ def prepared(
             if content.size is None:
                 content = opened.enter_context(_read_to_its_end(content, pool, verify=verify))
             if not content.raw or image_format is not None:
-                content = opened.enter_context(_as_raw(content, pool, image_format, follow, verify))
+                known = None if content.fd is None else is_image(path_of(content.fd))
+                form = _format_of(content, known) if image_format is None else image_format
+                if form == RAW:  # it stays open with what was given
+                    own = content.own or (content.fd is not None and known is True)
+                    content = Content(
+                        content.readable, content.name, content.cause, raw=True, own=own
+                    )
+                else:
+                    content = opened.enter_context(_converted(content, pool, form, follow, verify))
             if content.size == 0:
                 raise InvalidSize(0, f"{content.name} is empty")
         yield content
@@ -229,60 +263,51 @@ def prepared(
 def _read_to_its_end(stream: Content, pool: Pool, *, verify: bool) -> Content:
     with ExitStack() as opened:
         with Directory.open(pool.path) as directory:
-            content = opened.enter_context(
-                Content(directory.scratch("stream"), stream.name, stream.cause)
-            )
+            fd = directory.scratch("stream")
+            content = opened.enter_context(Content(fd, stream.name, stream.cause))
         summary = copying.new_digest() if verify else None
         see = None if summary is None else summary.update
-        copying.copy(stream.fd, content.fd, pool.progress(f"read {stream.name}"), see)
+        copying.copy(stream.whole, fd, pool.progress(f"read {stream.name}"), see)
         if summary is not None:
-            files.sync_content(content.fd)
-            copying.drop_cache(content.fd)
-            again = copying.digest(content.fd, pool.progress(f"verify {stream.name}"))
+            files.sync_content(fd)
+            copying.drop_cache(fd)
+            again = copying.digest(fd, pool.progress(f"verify {stream.name}"))
             if again != summary.digest():
                 raise NotTheSame(stream.name, "its checksum is another")
         opened.pop_all()
         return content
 
 
-def _as_raw(
-    content: Content, pool: Pool, image_format: str | None, follow: bool, verify: bool
-) -> Content:
-    """Return a descriptor of its own for what is raw, or for what it is converted to."""
+def _format_of(content: Content, is_image: bool | None) -> str:
+    """Return the format that content is in, as it tells itself; raw where a VM may have written what looks like one.
+
+    That is so of what a backend keeps, of block devices, and of images of pools; and of a file in a pool that cannot
+    be asked.
+    """
+    if content.fd is None or is_image is not False or stat.S_ISBLK(os.fstat(content.fd).st_mode):
+        return RAW
     from lifecycle.transfer import formats  # noqa: PLC0415 - seldom needed
 
-    form = image_format
-    if form is None:
-        form = formats.RAW if _is_a_disk(content.fd) else formats.probe(content.fd)
-    if form == formats.RAW:
-        fd = os.dup(content.fd)
-    else:
-        with Directory.open(pool.path) as directory:
-            fd = formats.convert(
-                content.fd,
-                content.name,
-                form,
-                directory,
-                follow=follow,
-                verify=verify,
-                progress=pool.progress,
-            )
+    return formats.probe(content.readable)
+
+
+def _converted(content: Content, pool: Pool, form: str, follow: bool, verify: bool) -> Content:
+    """Return the disk that an image in a format of others describes."""
+    from lifecycle.transfer import formats  # noqa: PLC0415 - seldom needed
+
+    with Directory.open(pool.path) as directory:
+        fd = formats.convert(
+            content.readable,
+            content.name,
+            form,
+            directory,
+            follow=follow,
+            verify=verify,
+            progress=pool.progress,
+        )
     return Content(fd, content.name, content.cause, raw=True)
 
 
-def _is_a_disk(fd: int) -> bool:
-    """Tell whether a VM may have written this: a block device, or an image file of a pool."""
-    return stat.S_ISBLK(os.fstat(fd).st_mode) or is_image(fd)
-
-
-def is_image(fd: int) -> bool:
-    """Tell whether this is an image file of a pool."""
-    directory, file = os.path.split(os.readlink(f"/proc/self/fd/{fd}"))
-    if names.parse_file(file) is None:
-        return False
-    while not os.path.lexists(os.path.join(directory, POOL_FILE)):
-        above = os.path.dirname(directory)
-        if above == directory:
-            return False
-        directory = above
-    return True
+def path_of(fd: int) -> str:
+    """Return the path of an open file, as the kernel knows it now."""
+    return os.readlink(f"/proc/self/fd/{fd}")

@@ -24,12 +24,11 @@ from dataclasses import dataclass
 
 from lifecycle.errors import NotContent, NotTheSame, Unsupported, shown
 from lifecycle.linux import copying, files
-from lifecycle.linux.copying import Progress
+from lifecycle.linux.copying import OpenFile
 from lifecycle.linux.directories import Directory
 from lifecycle.linux.failed_flush import Image
-
-RAW = "raw"
-"""The bytes of the disk as they are, which is no format."""
+from lifecycle.readable import Progress, Readable
+from lifecycle.transfer.content import RAW, path_of
 
 _MAX_NAME = 1023
 _MAX_DESCRIPTOR = 1 << 20
@@ -50,20 +49,20 @@ class Format:
 
     driver: str
     magic: tuple[tuple[int, bytes], ...]
-    refers: Callable[[int], str | None]
+    refers: Callable[[Readable], str | None]
     follows: bool = True
 
 
-def probe(fd: int) -> str:
+def probe(image: Readable) -> str:
     """Return the name of the format that the image's content is of; `raw` if it is none of those known."""
     for name, one in FORMATS.items():
-        if _has(fd, [mark for mark in one.magic if mark[0] >= 0]):
+        if _has(image, [mark for mark in one.magic if mark[0] >= 0]):
             return name
     return RAW
 
 
 def convert(
-    image: int,
+    image: Readable,
     name: str,
     form: str,
     directory: Directory,
@@ -75,7 +74,7 @@ def convert(
     """Return a descriptor of a new file without a name that holds the disk which the image describes.
 
     Args:
-        image: a descriptor of the image.
+        image: the image.
         name: what it is, for messages.
         form: its format, one of `FORMATS`.
         directory: where there is room.
@@ -96,10 +95,12 @@ def convert(
         )
     private = directory.scratch(form)
     try:
-        if Image(image, name, own=False).share_with(private) is not None:
+        fd = image.fd
+        if fd is None or Image(fd, name, own=False).share_with(private) is not None:
             copying.copy(image, private, progress(f"read {name}"))
-        _require_harmless(private, name, form, follow=follow)
-        where = os.readlink(f"/proc/self/fd/{image}") if follow else f"/proc/self/fd/{private}"
+        _require_harmless(OpenFile(private), name, form, follow=follow)
+        # what it refers to is found beside it, if it is a file
+        where = path_of(fd) if follow and fd is not None else f"/proc/self/fd/{private}"
         source = _Source(name, form, where, private, follow)
         disk = directory.scratch(RAW)
         try:
@@ -205,16 +206,16 @@ def _run(
 # ---------------------------------------------------------------- what an image refers to
 
 
-def _require_harmless(fd: int, name: str, form: str, *, follow: bool) -> None:
+def _require_harmless(image: Readable, name: str, form: str, *, follow: bool) -> None:
     """Check that the image is of the format, and refers to no other file or may.
 
     Raises:
         NotContent: it is not, or does.
     """
     one = FORMATS[form]
-    if not _has(fd, one.magic):
+    if not _has(image, one.magic):
         raise NotContent(name, f"is no {form} image")
-    found = one.refers(fd)
+    found = one.refers(image)
     if found is None or (follow and one.follows):
         return
     if not one.follows:
@@ -228,61 +229,60 @@ def _require_harmless(fd: int, name: str, form: str, *, follow: bool) -> None:
     )
 
 
-def _has(fd: int, magic: Sequence[tuple[int, bytes]]) -> bool:
+def _has(image: Readable, magic: Sequence[tuple[int, bytes]]) -> bool:
     """Tell whether one of these marks is in the image."""
-    size = os.lseek(fd, 0, os.SEEK_END)
+    size = image.size
     places = ((size + offset if offset < 0 else offset, mark) for offset, mark in magic)
-    return any(_read(fd, at, len(mark)) == mark for at, mark in places)
+    return any(_read(image, at, len(mark)) == mark for at, mark in places)
 
 
-def _read(fd: int, offset: int, count: int) -> bytes:
+def _read(image: Readable, offset: int, count: int) -> bytes:
     """Return what is there; less, or nothing, where the image ends before."""
-    is_inside = 0 <= offset < os.lseek(fd, 0, os.SEEK_END)
-    return os.pread(fd, count, offset) if is_inside else b""
+    return image.read(offset, count) if 0 <= offset < image.size else b""
 
 
-def _fields(fd: int, layout: str, offset: int) -> tuple[int, ...]:
+def _fields(image: Readable, layout: str, offset: int) -> tuple[int, ...]:
     """Return numbers of the image's header; 0 for what is past its end."""
     length = struct.calcsize(layout)
-    return struct.unpack(layout, _read(fd, offset, length).ljust(length, b"\0"))
+    return struct.unpack(layout, _read(image, offset, length).ljust(length, b"\0"))
 
 
-def _text(fd: int, offset: int, size: int) -> str:
-    found = _read(fd, offset, min(size, _MAX_NAME))
+def _text(image: Readable, offset: int, size: int) -> str:
+    found = _read(image, offset, min(size, _MAX_NAME))
     return shown(found.decode(errors="backslashreplace"))
 
 
-def _qcow_refers(fd: int) -> str | None:
-    version, offset, size = _fields(fd, ">IQI", 4)
+def _qcow_refers(image: Readable) -> str | None:
+    version, offset, size = _fields(image, ">IQI", 4)
     if offset:
-        return f"the backing file {_text(fd, offset, size)}"
-    (features,) = _fields(fd, ">Q", 72)
+        return f"the backing file {_text(image, offset, size)}"
+    (features,) = _fields(image, ">Q", 72)
     return "an external data file" if version >= 3 and features & 4 else None  # noqa: PLR2004
 
 
-def _qed_refers(fd: int) -> str | None:
-    (features,) = _fields(fd, "<Q", 16)
+def _qed_refers(image: Readable) -> str | None:
+    (features,) = _fields(image, "<Q", 16)
     if not features & 1:
         return None
-    offset, size = _fields(fd, "<II", 56)
-    return f"the backing file {_text(fd, offset, size)}"
+    offset, size = _fields(image, "<II", 56)
+    return f"the backing file {_text(image, offset, size)}"
 
 
-def _vmdk_refers(fd: int) -> str | None:
-    capacity, _grain, offset, size = _fields(fd, "<QQQQ", 12)
-    if _read(fd, 0, 4) != b"KDMV" or capacity == 0:
+def _vmdk_refers(image: Readable) -> str | None:
+    capacity, _grain, offset, size = _fields(image, "<QQQQ", 12)
+    if _read(image, 0, 4) != b"KDMV" or capacity == 0:
         return "the files that hold its content (extents)"
-    descriptor = _read(fd, offset * _SECTOR, min(size * _SECTOR, _MAX_DESCRIPTOR))
+    descriptor = _read(image, offset * _SECTOR, min(size * _SECTOR, _MAX_DESCRIPTOR))
     return "a parent image" if b"parentFileNameHint" in descriptor else None
 
 
-def _vhd_refers(fd: int) -> str | None:
-    footer = os.lseek(fd, 0, os.SEEK_END) - _SECTOR
-    (kind,) = _fields(fd, ">I", 60 + (0 if _read(fd, 0, 8) == b"conectix" else footer))
+def _vhd_refers(image: Readable) -> str | None:
+    footer = image.size - _SECTOR
+    (kind,) = _fields(image, ">I", 60 + (0 if _read(image, 0, 8) == b"conectix" else footer))
     return "a parent image" if kind == 4 else None  # noqa: PLR2004 - differencing
 
 
-def _refers_to_nothing(_fd: int) -> None:
+def _refers_to_nothing(_image: Readable) -> None:
     """Tell that images of this format cannot refer to other files, or that qemu-img reads no such ones."""
 
 

@@ -153,7 +153,8 @@ def test_show_names_who_uses_it(call: Call, xfs_pool: Pool) -> None:
         text = call("show", "ci/root").out
     assert document["left_over"] is False
     (holder,) = document["in_use_by"]
-    check_shape(holder, {"name": (str,), "pid": (int, None), "known": (bool,)})
+    keys = {"name": (str,), "pid": (int, None), "known": (bool,), "host": (str, None)}
+    check_shape(holder, keys)
     assert holder["pid"] == os.getpid()
     assert f"(pid {os.getpid()})" in text
 

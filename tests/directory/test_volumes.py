@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle import NoSuchVolume, Pool, Refused, State, Volume
+from lifecycle.model import Attached, Attachment
 from support.disks import seen
 from support.image_trees import KERNEL, ids, plant
 from support.mounts import FileSystem
@@ -50,13 +51,17 @@ def test_a_volume_is_named_as_its_file_without_img(
     for name, file in volumes.items():
         volume = pool[f"vm/{name}"]
         assert volume.path == f"{tree}/vm/{file}"
-        assert pool.backend.id_at(f"vm/{file}") == volume.id
+        assert pool.backend.id_of(volume.attachment) == volume.id
         assert seen(volume) == file.encode()
     for file in {one for one in files if one.endswith(".img")} - set(volumes):
         assert f"vm/{file}" not in pool
     for file in set(files) - set(volumes.values()):
-        assert pool.backend.id_at(f"vm/{file}") is None
+        assert pool.backend.id_of(file_at(tree / "vm" / file)) is None
         assert f"vm/{file}" in [finding.path for finding in pool.verify()]
+
+
+def file_at(path: Path) -> Attachment:
+    return Attachment(Attached.FILE, str(path))
 
 
 def bind_socket(path: Path) -> None:
@@ -103,7 +108,7 @@ def test_what_is_planted_is_no_volume(xfs: FileSystem, name: str) -> None:
     make(tree / name)
 
     assert ids(pool) == ["vm/image"]
-    assert pool.backend.id_at(name) is None
+    assert pool.backend.id_of(file_at(tree / name)) is None
     (finding,) = pool.verify()
     assert (finding.path, finding.harmful) == (name, False)
     assert what in finding.text

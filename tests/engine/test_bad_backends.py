@@ -182,6 +182,19 @@ class Acts:
 class Halt(BaseException):
     pass
 
+class Unreadable:
+    size, fd = 4096, None
+    def extents(self):
+        yield 0, 4096
+    def read(self, offset, count):
+        raise KeyError("x")
+    def close(self):
+        pass
+
+class Textual(Unreadable):
+    def read(self, offset, count):
+        return "x"
+
 def raises(error):
     def method(*args, **options):
         raise error
@@ -224,7 +237,30 @@ WRONG: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "answered `settle` with 'created'",
         ("start vm/image",),
     ),
-    "path is bytes": ("path", "answers(b'/x')", "answered `path` with b'/x'", ("show vm/image",)),
+    "the attachment is a path": (
+        "attachment",
+        "answers('/x')",
+        "answered `attachment` with '/x'",
+        ("show vm/image",),
+    ),
+    "what is opened is a number": (
+        "open_image",
+        "answers(5)",
+        "answered `open_image` with 5, which has no `size`",
+        ("export vm/image /tmp/never-written",),
+    ),
+    "what is opened fails": (
+        "open_image",
+        "answers(Unreadable())",
+        "raised KeyError: 'x'",
+        ("export vm/image /tmp/never-written",),
+    ),
+    "what is opened is read as a text": (
+        "open_image",
+        "answers(Textual())",
+        "answered `read` with 'x'",
+        ("export vm/image /tmp/never-written",),
+    ),
     "revisions are numbers": (
         "revisions",
         "answers((1, 2))",
@@ -361,7 +397,12 @@ def test_what_is_raised_under_its_lock_is_not_taken_for_its_own(
 
 
 def test_every_method_that_tells_is_checked() -> None:
-    told = {*plugged_backend._ANSWERS, *plugged_backend._SEVERAL, *plugged_backend._YIELDED}
+    told = {
+        *plugged_backend._ANSWERS,
+        *plugged_backend._SEVERAL,
+        *plugged_backend._YIELDED,
+        *plugged_backend._READS,
+    }
     acts = {
         *events.EVENTS,
         "import_",

@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from lifecycle import LifecycleError, Pool, Volume
 from lifecycle import ids as ids_
 from support.crash_injection import Stopped, stopping_at
-from support.disks import read
+from support.disks import read_all
 from support.mounts import FileSystem
 from support.reference_model import Disk, Model, Refusal, seen_in
 
@@ -460,7 +460,7 @@ def look_at(volume: Volume) -> dict[str, object]:
 
 def content_of(volume: Volume, number: int | None) -> bytes:
     with volume.export(number) as content:
-        return read(content.fd)
+        return read_all(content)
 
 
 def working_image(volume: Volume) -> bytes:

@@ -19,6 +19,7 @@ from lifecycle import Pool, Volume
 from lifecycle.errors import Unsupported
 from lifecycle.hosts import attach
 from lifecycle.hosts.attach import Disk, fragment, identifier, letters, text_of
+from lifecycle.model import Attached, Attachment
 from support.command_line import Call
 from support.disks import MIB, SIZE
 from support.holding_open import going_with_us
@@ -26,8 +27,13 @@ from support.mounts import FileSystem
 
 # ---------------------------------------------------------------- the words
 
-PLAIN = Disk("/p/ci/root-dirty.img", "root", direct=True)
-AWKWARD = Disk("/p, & <q>/c i/dätá-1-dirty.img", "dätá-1", place=26, rw=False)
+
+def disk_at(path: str, name: str = "root", **how: Any) -> Disk:
+    return Disk(Attachment(Attached.FILE, path), name, **how)
+
+
+PLAIN = disk_at("/p/ci/root-dirty.img", direct=True)
+AWKWARD = disk_at("/p, & <q>/c i/dätá-1-dirty.img", "dätá-1", place=26, rw=False)
 WORDS = {
     "qemu": (
         [
@@ -109,7 +115,7 @@ def test_the_words_of_each_hypervisor(kind: str) -> None:
 
 
 def test_arguments_can_be_pasted_into_a_shell() -> None:
-    found = fragment("qemu", Disk("/it's $HOME/`id`, x.img", "root"))
+    found = fragment("qemu", disk_at("/it's $HOME/`id`, x.img"))
     script = f"printf '%s\\n' {text_of(found)}"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == found
@@ -119,13 +125,126 @@ def test_arguments_can_be_pasted_into_a_shell() -> None:
 @pytest.mark.parametrize("char", ["\n", "\0", "\x1f", "\x7f", "\udcff"])
 def test_a_path_that_cannot_be_written_is_refused(kind: str, char: str) -> None:
     with pytest.raises(Unsupported, match="has a control character, or is not UTF-8"):
-        fragment(kind, Disk(f"/p{char}/root-dirty.img", "root"))
+        fragment(kind, disk_at(f"/p{char}/root-dirty.img"))
+
+
+# ---------------------------------------------------------------- block devices and network disks
+
+DEVICE = Disk(Attachment(Attached.BLOCK, "/dev/rbd0"), "root", direct=True)
+CEPH = Disk(
+    Attachment(
+        Attached.NETWORK,
+        "vms/hosts/ci-42/root",
+        "rbd",
+        ("10.0.0.1:6789", "[fd00::1]:3300", "mon"),
+        (("conf", "/etc/ceph/ceph.conf"), ("id", "vms"), ("secret", "4c7b")),
+    ),
+    "root",
+)
+NBD = Disk(Attachment(Attached.NETWORK, "ci-42/root", "nbd", ("host",)), "root")
+SOCKET = Disk(Attachment(Attached.NETWORK, "root", "nbd", ("/run/a,b.sock",)), "root", rw=False)
+STRANGE = Disk(Attachment(Attached.NETWORK, "root", "carrier-pigeon"), "root")
+
+
+@pytest.mark.parametrize(
+    ("disk", "protocol"),
+    [
+        (DEVICE, "cache.direct=on,file.driver=host_device,file.filename=/dev/rbd0"),
+        (
+            CEPH,
+            (
+                "cache.direct=off,file.driver=rbd,file.pool=vms,file.namespace=hosts,file.image=ci-42/root,"
+                "file.server.0.host=10.0.0.1,file.server.0.port=6789,file.server.1.host=fd00::1,"
+                "file.server.1.port=3300,file.server.2.host=mon,file.server.2.port=6789,"
+                "file.conf=/etc/ceph/ceph.conf,file.user=vms"
+            ),
+        ),
+        (
+            NBD,
+            (
+                "cache.direct=off,file.driver=nbd,file.server.type=inet,file.server.host=host,"
+                "file.server.port=10809,file.export=ci-42/root"
+            ),
+        ),
+        (
+            SOCKET,
+            (
+                "cache.direct=off,file.driver=nbd,file.server.type=unix,file.server.path=/run/a,,b.sock,"
+                "file.export=root"
+            ),
+        ),
+    ],
+    ids=["device", "ceph", "nbd", "nbd by a socket"],
+)
+def test_qemu_reaches_it_by_its_protocol(disk: Disk, protocol: str) -> None:
+    _option, blockdev, *_device = fragment("qemu", disk)
+    assert blockdev.endswith(f",{protocol}")
+
+
+@pytest.mark.parametrize(
+    ("disk", "source"),
+    [
+        (DEVICE, '<source dev="/dev/rbd0" />'),
+        (
+            CEPH,
+            (
+                '<source protocol="rbd" name="vms/hosts/ci-42/root"><host name="10.0.0.1" port="6789" />'
+                '<host name="fd00::1" port="3300" /><host name="mon" /><config file="/etc/ceph/ceph.conf" />'
+                '<auth username="vms"><secret type="ceph" uuid="4c7b" /></auth></source>'
+            ),
+        ),
+        (NBD, '<source protocol="nbd" name="ci-42/root"><host name="host" /></source>'),
+        (
+            SOCKET,
+            '<source protocol="nbd" name="root"><host transport="unix" socket="/run/a,b.sock" /></source>',
+        ),
+    ],
+    ids=["device", "ceph", "nbd", "nbd by a socket"],
+)
+def test_libvirt_reaches_it_by_its_protocol(disk: Disk, source: str) -> None:
+    text = "".join(line.strip() for line in fragment("libvirt", disk).splitlines())
+    assert text.startswith(f'<disk type="{disk.attachment.kind}" device="disk">')
+    assert source in text
+
+
+@pytest.mark.parametrize("kind", ["firecracker", "cloud-hypervisor", "xen"])
+def test_what_takes_no_network_disk_says_so(kind: str) -> None:
+    assert "/dev/rbd0" in str(fragment(kind, DEVICE))
+    with pytest.raises(Unsupported, match="nbd://host/ci-42/root is a network disk, and this can"):
+        fragment(kind, NBD)
+
+
+@pytest.mark.parametrize("kind", ["qemu", "libvirt"])
+def test_a_protocol_that_is_not_known_is_named(kind: str) -> None:
+    with pytest.raises(Unsupported, match=r"the protocol carrier-pigeon.*known are nbd and rbd"):
+        fragment(kind, STRANGE)
+
+
+@pytest.mark.parametrize(
+    ("disk", "text"),
+    [
+        (PLAIN, "/p/ci/root-dirty.img"),
+        (DEVICE, "/dev/rbd0"),
+        (
+            CEPH,
+            (
+                "rbd:vms/hosts/ci-42/root:conf=/etc/ceph/ceph.conf:id=vms"
+                r":mon_host=10.0.0.1\:6789\;[fd00\:\:1]\:3300\;mon"
+            ),
+        ),
+        (NBD, "nbd://host/ci-42/root"),
+        (SOCKET, "nbd+unix:///root?socket=/run/a%2Cb.sock"),
+    ],
+    ids=["file", "device", "ceph", "nbd", "nbd by a socket"],
+)
+def test_in_one_word(disk: Disk, text: str) -> None:
+    assert str(disk.attachment) == text
 
 
 @pytest.mark.parametrize("char", '"[]')
 def test_cloud_hypervisor_takes_no_quotes_and_brackets_in_a_path(char: str) -> None:
     with pytest.raises(Unsupported, match="cloud-hypervisor cannot be given a path with"):
-        fragment("cloud-hypervisor", Disk(f"/p{char}/root-dirty.img", "root"))
+        fragment("cloud-hypervisor", disk_at(f"/p{char}/root-dirty.img"))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +318,7 @@ def root(xfs_pool: Pool) -> Volume:
 @pytest.mark.parametrize("kind", WORDS)
 def test_the_command_prints_the_words(call: Call, root: Volume, kind: str) -> None:
     root.start()
-    expected = fragment(kind, Disk(root.path, "root", place=2, direct=True))
+    expected = fragment(kind, disk_at(root.path, place=2, direct=True))
     called = call("attach", "ci/root", "--for", kind)
     assert (called.out, called.err) == (text_of(expected) + "\n", "")
     assert call("attach", "ci/root", "--for", kind, "--json").document == {

@@ -208,8 +208,7 @@ ASKED_YET = {
         "backend_reflink": "os.close os.fstat",
         "directory.backend": "os.access os.close os.statvfs",
         "directory.verify": "os.close os.fstat",
-        "engine.content": "os.close",
-        "reflink.cloning": "os.close os.readlink",
+        "reflink.cloning": "os.close os.fstat os.readlink",
         "reflink.images": "os.close os.fstat",
         "reflink.look": "os.stat os.statvfs",
         "reflink.precached": "os.close",
@@ -221,8 +220,8 @@ ASKED_YET = {
         "reflink.working": "os.close os.fstat",
     },
     "reads what a person gave by its path or as a stream, and hands it to qemu-img": {
-        "transfer.content": "os.close os.dup os.fstat os.open os.readlink os.stat",
-        "transfer.formats": "os.close os.fstat os.lseek os.pread os.readlink shutil",
+        "transfer.content": "os.close os.fstat os.open os.readlink os.stat",
+        "transfer.formats": "os.close os.fstat shutil",
     },
     "reads a small file of the machine, or looks at one, by its whole path": {
         "adopt.qubes_xml": "open",

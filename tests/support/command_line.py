@@ -115,6 +115,7 @@ SHOW: dict[str, tuple[type | None, ...]] = {
     "snap_on_start": (bool,),
     "snapshots": (bool,),
     "path": (str,),
+    "attachment": (dict,),
     "current": (int, None),
     "revisions": (list,),
     "outdated": (bool,),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 from lifecycle import Volume
+from lifecycle.transfer.content import Content
+from support.attached_disks import attached
 
 MIB = 1 << 20
 SIZE = 128 << 10
@@ -13,11 +15,8 @@ SIZE = 128 << 10
 
 def draw(volume: Volume, mark: bytes, at: int = 0) -> None:
     """Write to the working image as its VM would, and close it."""
-    fd = os.open(volume.path, os.O_RDWR)
-    try:
-        os.pwrite(fd, mark, at)
-    finally:
-        os.close(fd)
+    with attached(volume) as opened:
+        opened.write(at, mark)
 
 
 def cycle(volume: Volume, mark: bytes, at: int = 0) -> int:
@@ -32,16 +31,18 @@ def cycle(volume: Volume, mark: bytes, at: int = 0) -> int:
 def seen(volume: Volume, revision: int | None = None) -> bytes:
     """Return all that the current image holds, or a revision."""
     with volume.export(revision) as content:
-        return read(content.fd)
+        return read_all(content)
 
 
 def seen_by_vm(volume: Volume) -> bytes:
     """Return all that the working image holds."""
-    fd = os.open(volume.path, os.O_RDONLY)
-    try:
-        return read(fd)
-    finally:
-        os.close(fd)
+    with attached(volume, writable=False) as opened:
+        return opened.read(0, opened.size)
+
+
+def read_all(content: Content) -> bytes:
+    """Return all that content holds."""
+    return content.readable.read(0, content.readable.size)
 
 
 def read(fd: int) -> bytes:

@@ -6,7 +6,6 @@ import os
 import shutil
 import struct
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,13 @@ from hypothesis import strategies as st
 
 from lifecycle import Pool, Volume
 from lifecycle.transfer import formats
+from lifecycle.transfer.content import Content
 from lifecycle.transfer.formats import FORMATS, probe
 from support.command_line import SCRIPT, Call
 from support.disks import MIB, cycle, disk, draw, seen
 from support.foreign_images import DISK, IMAGES, Make, in_the_pool, is_as_it_was
 from support.holding_open import by_loop_device
+from support.memory import Memory
 
 # ---------------------------------------------------------------- images of others
 
@@ -207,12 +208,10 @@ def test_what_was_looked_at_is_what_is_read(
 def test_no_header_breaks_it(form: str, rest: bytes, large: bool) -> None:
     offset, mark = FORMATS[form].magic[0]
     content = bytes(offset) + mark + (b"\xff" * 100 if large else b"") + rest
-    with tempfile.TemporaryFile() as file:
-        file.write(content)
-        file.flush()
-        assert probe(file.fileno()) in {form, "qcow", "qcow2"}
-        found = FORMATS[form].refers(file.fileno())
-        assert found is None or found.isprintable()
+    image = Memory(content)
+    assert probe(image) in {form, "qcow", "qcow2"}
+    found = FORMATS[form].refers(image)
+    assert found is None or found.isprintable()
 
 
 # ---------------------------------------------------------------- what a VM has written is raw
@@ -262,3 +261,43 @@ def test_a_block_device_is_raw_whatever_it_holds(
     assert "refers to the backing file" in complaint.complaint
     assert seen(volume.pool["new/root"]) == content
     assert volume.pool["new/root"].usage < MIB
+
+
+@pytest.mark.parametrize(
+    "pool_toml", ["format = 1\ndriver = 'floppy'\n", "format = 99\n", "\0", None], ids=repr
+)
+@pytest.mark.parametrize("name", ["root.img", "disk.qcow2"])
+def test_a_file_in_a_pool_that_cannot_be_asked_is_raw_whatever_it_holds(
+    xfs_pool: Pool, trap: tuple[Volume, bytes], pool_toml: str | None, name: str, tmp_path: Path
+) -> None:
+    _volume, content = trap
+    (tmp_path / "vm").mkdir()
+    (tmp_path / "vm" / name).write_bytes(content)
+    if pool_toml is None:
+        (tmp_path / "pool.toml").mkdir()
+    else:
+        (tmp_path / "pool.toml").write_text(pool_toml)
+    assert seen(xfs_pool.clone(tmp_path / "vm" / name, "new/root")) == content
+
+
+def test_a_file_in_a_pool_that_is_no_image_of_it_is_looked_at(
+    xfs_pool: Pool, image: Make, tmp_path: Path
+) -> None:
+    there = Path(xfs_pool.path, "ready")
+    there.mkdir()
+    shutil.copy(image("qcow2"), there / "debian.qcow2")
+    assert seen(xfs_pool.clone(there / "debian.qcow2", "new/root")) == DISK
+
+
+def test_an_image_without_a_descriptor_is_read_when_its_format_is_named(
+    xfs_pool: Pool, image: Make
+) -> None:
+    content = image("qcow2").read_bytes()
+    as_it_is = xfs_pool.clone(Content(Memory(content), "memory"), "raw/root")
+    assert seen(as_it_is)[: len(content)] == content
+    for follow in (False, True):
+        volume_id = f"new/root{follow}"
+        named = xfs_pool.clone(
+            Content(Memory(content), "memory"), volume_id, image_format="qcow2", follow=follow
+        )
+        assert seen(named) == DISK

@@ -19,7 +19,6 @@ from support.command_line import SCRIPT, Call
 from support.disks import MIB, cycle, disk, seen
 from support.foreign_images import DISK, Make, in_the_pool, is_as_it_was
 from support.holding_open import by_loop_device
-from support.mounts import FileSystem
 
 # ---------------------------------------------------------------- streams
 
@@ -161,34 +160,6 @@ def test_a_clone_that_is_not_the_same_is_not_there(
     assert "they differ at byte 0" in complaint
     assert in_the_pool(xfs_pool) == {"pool.toml"}
     call("clone", str(tmp_path / "image"), "ci/root")  # no one looked
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        (b"", b"", None),
-        (DISK, DISK, None),
-        (DISK, DISK[:-1], len(DISK) - 1),
-        (bytes(MIB) + b"a", bytes(MIB) + b"b", MIB),
-        (b"a" + bytes(3 * MIB), bytes(3 * MIB + 1), 0),
-        (bytes(3 * MIB) + b"a", bytes(3 * MIB + 1), 3 * MIB),
-        (b"a" * MIB + bytes(5 * MIB), b"a" * MIB + bytes(5 * MIB), None),
-    ],
-)
-def test_where_two_files_differ(
-    xfs: FileSystem, one: bytes, other: bytes, expected: int | None
-) -> None:
-    place = xfs.new_directory()
-    fds = []
-    for name, content in {"one": one, "other": other}.items():
-        (place / name).write_bytes(content)
-        source = os.open(place / name, os.O_RDONLY)
-        fds.append(os.open(place / f"{name}-sparse", os.O_RDWR | os.O_CREAT))
-        copying.copy(source, fds[-1])
-        os.close(source)
-    assert copying.difference(*fds) == copying.difference(*reversed(fds)) == expected
-    for fd in fds:
-        os.close(fd)
 
 
 # ---------------------------------------------------------------- progress

@@ -257,7 +257,8 @@ def import_command(
 
 
 def _check_format(name: str | None) -> None:
-    from lifecycle.transfer.formats import FORMATS, RAW  # noqa: PLC0415 - keeps --help quick
+    from lifecycle.transfer.content import RAW  # noqa: PLC0415 - keeps --help quick
+    from lifecycle.transfer.formats import FORMATS  # noqa: PLC0415 - keeps --help quick
 
     known = [RAW, *FORMATS]
     if name is not None and name not in known:
@@ -330,9 +331,8 @@ def export_command(
     with volume.export(revision) as content:
         more, told = _told_of_start(content)
         if file == "-":
-            copying.copy(
-                content.fd, sys.__stdout__.fileno() if sys.__stdout__ else _closed("output")
-            )
+            stdout = sys.__stdout__.fileno() if sys.__stdout__ else _closed("output")
+            copying.copy(content.whole, stdout)
             for line in told:
                 print_line(f"lifecycle: {line}", on_stderr=True)
             return
