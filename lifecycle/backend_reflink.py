@@ -30,12 +30,23 @@ from lifecycle.linux import copying, files, reflinks, xattrs
 from lifecycle.linux.directories import Directory
 from lifecycle.linux.durability import Steps
 from lifecycle.linux.failed_flush import Image
-from lifecycle.model import Capacity, Change, Finding, Note, Revision, Surveyed, View
+from lifecycle.model import (
+    Attached,
+    Attachment,
+    Capacity,
+    Change,
+    Finding,
+    Note,
+    Revision,
+    Surveyed,
+    View,
+)
 from lifecycle.reflink import (
     cloning,
     current,
     images,
     look,
+    names,
     precached,
     recording,
     removal,
@@ -49,6 +60,8 @@ from lifecycle.states import RUNNING
 
 if TYPE_CHECKING:
     from lifecycle.backend import Pool, Volume
+    from lifecycle.linux.copying import OpenFile
+    from lifecycle.readable import Readable
 
 log = logging.getLogger("lifecycle.backend")
 
@@ -106,13 +119,17 @@ class ReflinkBackend:
         """Yield what a list shows of all volumes, or of one VM's."""
         return look.survey(self.store, vm, self.on_look)
 
-    def path(self, volume_id: str) -> str:
-        """Return the working image's path."""
-        return self.store.working_image(volume_id)
+    def attachment(self, volume_id: str) -> Attachment:
+        """Return the working image, as a file."""
+        return Attachment(Attached.FILE, self.store.working_image(volume_id))
 
-    def id_at(self, path: str) -> str | None:
+    def id_of(self, attachment: Attachment) -> str | None:
         """Return the id of the volume that a working image of this path would be of."""
-        return look.id_at(path)
+        return look.id_of(self.store, attachment)
+
+    def is_image(self, path: str) -> bool:
+        """Tell it by its name."""
+        return names.parse_file(os.path.basename(path)) is not None
 
     def tagged(self, volume_id: str, key: str) -> str | None:
         """Return the working image's tag."""
@@ -126,7 +143,7 @@ class ReflinkBackend:
         """Return who holds the volume's image open."""
         return look.in_use_by(self.store, volume_id)
 
-    def open_image(self, volume_id: str, number: int | None = None) -> int:
+    def open_image(self, volume_id: str, number: int | None = None) -> OpenFile:
         """Open the current image, or a revision, for reading."""
         return look.open_image(self.store, volume_id, number)
 
@@ -320,12 +337,14 @@ class ReflinkBackend:
 
     def import_(self, pool: Pool, *, volume: Volume, change: Change) -> None:
         """Read the content into a new image, then make it current."""
-        content: int = change.asked["content"]
+        content: Readable = change.asked["content"]
         name = change.asked["name"]
         with self.store.acting(volume.id) as opened, opened.draft() as draft:
-            origin = Image(content, name, own=change.asked.get("own", False))
-            # where the VM's directory makes its images NOCOW, that is wanted
-            objection = origin.share_with(draft.fd, clear_nocow=False)
+            objection: str | None = "it is no file"
+            if content.fd is not None:
+                origin = Image(content.fd, name, own=change.asked.get("own", False))
+                # where the VM's directory makes its images NOCOW, that is wanted
+                objection = origin.share_with(draft.fd, clear_nocow=False)
             if objection is None:
                 origin.ask()
                 log.info("reflinked %r to %r", name, volume.id)

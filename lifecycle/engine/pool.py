@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from lifecycle.engine.recovery import Recovered
     from lifecycle.model import Capacity, Finding
     from lifecycle.policies import Policy
-    from lifecycle.subscribers.subscriber import Subscriber
     from lifecycle.readable import Progress
+    from lifecycle.subscribers.subscriber import Subscriber
     from lifecycle.transfer.content import Origin
 
 

@@ -10,6 +10,7 @@ from lifecycle.errors import NoReflinks, NotTheSame, Unsupported
 from lifecycle.linux import copying, files, holders, reflinks
 from lifecycle.linux.directories import Draft
 from lifecycle.linux.failed_flush import Image
+from lifecycle.readable import Readable, difference
 from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.names import Kind
 from lifecycle.reflink.store import Store
@@ -66,15 +67,17 @@ def copy_unused(pool: Pool, origin: int, draft: Draft, what: str) -> None:
     copying.copy(origin, draft.fd, pool.progress(f"copy {what}"))
 
 
-def require_same(pool: Pool, content: int, draft: Draft, volume_id: str, name: str) -> None:
+def require_same(pool: Pool, content: Readable, draft: Draft, volume_id: str, name: str) -> None:
     """Read content and its copy again, from the disk, and compare.
 
     Raises:
         NotTheSame: they differ.
     """
     files.sync_content(draft.fd)
-    for fd in (content, draft.fd):
-        copying.drop_cache(fd)
-    where = copying.difference(content, draft.fd, pool.progress(f"verify {volume_id}"))
+    for fd in (content.fd, draft.fd):
+        if fd is not None:
+            copying.drop_cache(fd)
+    written = copying.OpenFile(draft.fd)
+    where = difference(content, written, pool.progress(f"verify {volume_id}"))
     if where is not None:
         raise NotTheSame(name, f"they differ at byte {where}")

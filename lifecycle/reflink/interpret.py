@@ -323,7 +323,7 @@ def view_of(evidence: Evidence, record: Record, on_crash: CrashPolicy) -> View:
     return View(
         state=_state(evidence, record, differs=differs),
         config=record.config,
-        on_crash=_crash_policy(record, on_crash),
+        on_crash=record.config.crash_policy(on_crash),
         rest=record.rest,
         current=record.current if owns else None,
         next=record.next,
@@ -356,12 +356,6 @@ def origin_of(evidence: Evidence, record: Record) -> Origin | None:
     return Origin(record.current, record.second, current.st_ino, current.st_mtime_ns)
 
 
-def _crash_policy(record: Record, of_pool: CrashPolicy) -> CrashPolicy:
-    policy = record.config.on_crash or of_pool
-    can = record.config.snapshots or policy is not CrashPolicy.REVERT
-    return policy if can else CrashPolicy.RESUME
-
-
 def _damaged(
     evidence: Evidence, on_crash: CrashPolicy, damage: str, *, in_doubt: bool = False
 ) -> Judgement:
@@ -373,7 +367,7 @@ def _damaged(
     view = View(
         state=State.DAMAGED,
         config=record.config,
-        on_crash=_crash_policy(record, on_crash),
+        on_crash=record.config.crash_policy(on_crash),
         rest=record.rest,
         next=record.next,
         current=current,

@@ -24,11 +24,12 @@ from lifecycle.errors import (
     storage,
 )
 from lifecycle.linux import holders, reflinks, xattrs
+from lifecycle.linux.copying import OpenFile
 from lifecycle.linux.directories import Directory
 from lifecycle.linux.holders import Asked, identity
 from lifecycle.linux.status import status_of
 from lifecycle.machine import trees
-from lifecycle.model import Capacity, Finding, Revision, Surveyed, View
+from lifecycle.model import Attached, Attachment, Capacity, Finding, Revision, Surveyed, View
 from lifecycle.reflink import names, walk, withdrawal
 from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.interpret import judge
@@ -117,14 +118,27 @@ def restless(store: Store, on_look: OnLook = None) -> Iterator[str]:
 
 def survey(store: Store, vm: str | None = None, on_look: OnLook = None) -> Iterator[Surveyed]:
     """Yield what a list shows of all volumes, or of one VM's."""
+    everyone = holders.Everyone()
+
+    def users_of(volume_id: str, image: os.stat_result | None, *, running: bool) -> walk.Users:
+        """Return who has the image, by one look at all processes; of one that runs the kernel knows more."""
+        file = None if image is None else identity(image)
+        users = everyone.of(file, at_rest=not running)
+        if users or not running:
+            return users
+        try:
+            return in_use_by(store, volume_id)
+        except StorageFailed:
+            return None  # it cannot be opened, to ask
+
     with storage(vm or store.root, "look"), Directory.open(store.root) as root:
         if vm is None:
             for found in _vms(root, on_look):
-                yield from walk.survey(found, store.config.on_crash)
+                yield from walk.survey(found, store.config.on_crash, users_of)
             return
         with contextlib.suppress(FileNotFoundError), trees.open_vm(root, vm) as directory:
             one = trees.Found(vm, directory, directory.entries())
-            yield from walk.survey(one, store.config.on_crash)
+            yield from walk.survey(one, store.config.on_crash, users_of)
 
 
 def _vms(
@@ -147,8 +161,11 @@ def _and_then_raise(found: list[str], failed: list[trees.Found]) -> Iterator[str
             raise StorageFailed(", ".join(other.vm for other in failed), "look", one.problem)
 
 
-def id_at(path: str) -> str | None:
+def id_of(store: Store, attachment: Attachment) -> str | None:
     """Return the id of the volume that a working image of this path would be of."""
+    if attachment.kind is not Attached.FILE:
+        return None
+    path = os.path.relpath(attachment.name, os.path.realpath(store.root))
     vm, _, file = path.rpartition("/")
     parsed = names.parse_file(file)
     if not vm or parsed is None or parsed.kind != Kind.WORKING:
@@ -215,7 +232,7 @@ def _ask(store: Store, vm: str, file: str) -> Asked:
 
 
 @_told
-def open_image(store: Store, volume_id: str, number: int | None = None) -> int:
+def open_image(store: Store, volume_id: str, number: int | None = None) -> OpenFile:
     """Open the current image, or a revision, for reading."""
 
     def read(opened: VolumeImages) -> int:
@@ -228,7 +245,7 @@ def open_image(store: Store, volume_id: str, number: int | None = None) -> int:
             raise NoSuchRevision(volume_id, number, ())
         return store.open_current(source)[0]
 
-    return store.look_into(volume_id, read)
+    return OpenFile(store.look_into(volume_id, read))
 
 
 @_told

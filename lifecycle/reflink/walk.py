@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeAlias
 
 from lifecycle.config import CrashPolicy
+from lifecycle.errors import Holder
 from lifecycle.linux.directories import Directory
 from lifecycle.linux.status import Status, is_file, status_of
 from lifecycle.machine.trees import Found, vms_below
@@ -58,7 +60,18 @@ def exists(directory: Directory, name: str) -> bool:
     return judge(gather(directory, name), CrashPolicy.RESUME).view.state is not State.ABSENT
 
 
-def survey(found: Found, on_crash: CrashPolicy) -> Iterator[Surveyed]:
+Users: TypeAlias = tuple[Holder, ...] | None
+"""Who has an image open; None if that cannot be asked."""
+
+
+class InUseBy(Protocol):
+    """Tells who has a volume's image open, the working one if it runs."""
+
+    def __call__(self, volume_id: str, image: os.stat_result | None, /, *, running: bool) -> Users:
+        """Return who has it."""
+
+
+def survey(found: Found, on_crash: CrashPolicy, in_use_by: InUseBy) -> Iterator[Surveyed]:
     """Yield what a list shows of each volume in a VM's directory; of one that cannot be listed, itself."""
     if found.problem is not None:
         damage = f"its directory cannot be listed: {found.problem.strerror}"
@@ -67,13 +80,10 @@ def survey(found: Found, on_crash: CrashPolicy) -> Iterator[Surveyed]:
     for evidence in gather_all(found.directory, found.entries):
         view = judge(evidence, on_crash).view
         if view.state is not State.ABSENT:
+            volume_id, usage = f"{found.vm}/{evidence.name}", _usage(found.directory, evidence)
             image = evidence.working or evidence.current
-            yield Surveyed(
-                f"{found.vm}/{evidence.name}",
-                view,
-                _usage(found.directory, evidence),
-                (image.st_dev, image.st_ino) if image else None,
-            )
+            users = in_use_by(volume_id, image, running=view.running)
+            yield Surveyed(volume_id, view, usage, users)
 
 
 def is_restless(found: Found, on_crash: CrashPolicy) -> bool:
