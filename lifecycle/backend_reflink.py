@@ -300,7 +300,7 @@ class ReflinkBackend:
             origin = opened.open_working()
             try:
                 with opened.draft() as draft:
-                    image = Image(origin, self.path(volume.id))
+                    image = Image(origin, self.store.working_image(volume.id))
                     if image.share_with(draft.fd) is not None:
                         cloning.copy_unused(pool, origin, draft, volume.id)
                     image.sync()  # what failed earlier, in the background, it alone tells

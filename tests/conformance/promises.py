@@ -15,6 +15,7 @@ WRITING = frozenset(
         "test_import",
         "test_in_use",
         "test_left_over",
+        "test_lock",
         "test_numbers",
         "test_persistent",
         "test_read_only",
@@ -30,4 +31,4 @@ WRITING = frozenset(
 )
 """Volumes are made and removed, what VMs write is kept or thrown away, and earlier content can be had again."""
 
-PROMISES = {"reflink": READING | WRITING, "directory": READING}
+PROMISES = {"reflink": READING | WRITING, "directory": READING, "sqlite": READING | WRITING}

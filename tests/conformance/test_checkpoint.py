@@ -7,6 +7,7 @@ from freezegun import freeze_time
 
 from lifecycle import Pool, Refused, State, Volume
 from lifecycle.errors import Unsupported
+from support.attached_disks import attached
 from support.disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 
 
@@ -96,7 +97,7 @@ def test_its_number_is_not_given_again(volume: Volume) -> None:
 def test_while_the_vm_holds_its_image_open(volume: Volume) -> None:
     """A clone is of one moment; a copy is not, so without reflinks it is refused."""
     draw(volume, b"second")
-    with open(volume.path, "r+b"):
+    with attached(volume):
         if volume.pool.capacity().reflinks:
             volume.checkpoint()
             assert seen(volume, 2) == disk(b"second")

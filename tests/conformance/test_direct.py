@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack
-from unittest import mock
-
 import pytest
 
+from conformance.harnesses import Hold
 from lifecycle import InUse, InvalidConfig, Pool, Refused, State, Volume
-from lifecycle.linux import holders
+from support.attached_disks import is_writable
 from support.disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
-from support.holding_open import by_another_process
+from support.pools import NewPool
 
 
 @pytest.fixture
@@ -74,19 +71,6 @@ def test_it_does_not_start_while_someone_reads_it(volume: Volume) -> None:
     volume.start()
 
 
-def test_it_starts_when_someone_has_only_looked(volume: Volume) -> None:
-    with ExitStack() as looking:
-
-        def find(*_: object) -> tuple[()]:
-            looking.close()
-            return ()
-
-        looking.enter_context(volume.export())
-        with mock.patch.object(holders, "find", find):
-            volume.start()
-    assert volume.state is State.STARTED
-
-
 def test_at_rest_it_reverts_as_others_do_and_a_revision_is_never_written_to(volume: Volume) -> None:
     cycle(volume, b"one")
     volume.revert(0)
@@ -120,8 +104,8 @@ def test_after_a_crash(pool: Pool, policy: str, state: str) -> None:
     assert seen(volume) == disk(b"one")
 
 
-def test_the_pool_s_policy_to_throw_away_is_not_for_it(pool: Pool, new_pool: object) -> None:
-    pool = new_pool(on_crash="revert")  # type: ignore[operator]
+def test_the_pool_s_policy_to_throw_away_is_not_for_it(new_pool: NewPool) -> None:
+    pool = new_pool(on_crash="revert")
     volume = pool.create_volume("db/data", SIZE, snapshots=False)
     volume.start()
     draw(volume, b"one")
@@ -178,29 +162,18 @@ def test_a_read_only_one_is_never_written_to(pool: Pool) -> None:
     cycle(volume, b"one")
     volume.configure(rw=False)
     volume.start()
-    assert os.stat(volume.path).st_mode & 0o777 == 0o400
+    assert not is_writable(volume)
     assert seen(volume) == disk(b"one")
     assert volume.stop().event == "release"
 
 
-def test_an_image_that_others_made(pool: Pool) -> None:
-    os.makedirs(f"{pool.path}/old")
-    with open(f"{pool.path}/old/data.img", "wb") as image:
-        image.write(disk(b"old"))
-    volume = pool["old/data"]
-    volume.configure(snapshots=False)
-    number = volume.current
-    volume.start()
-    assert volume.state is State.STARTED
-    assert volume.stop().event == "release"
-    assert (volume.current, seen(volume)) == (number, disk(b"old"))
-
-
-def test_a_vm_that_cannot_start_gives_it_back(pool: Pool, volume: Volume) -> None:
+def test_a_vm_that_cannot_start_gives_it_back(
+    pool: Pool, volume: Volume, by_another_process: Hold
+) -> None:
     cycle(volume, b"one")
     held = pool.create_volume("db/zlog", SIZE)
     held.start()
-    with by_another_process(held.path), pytest.raises(InUse):
+    with by_another_process(held), pytest.raises(InUse):
         pool.vm("db").start()
     assert (volume.state, seen(volume)) == (State.COMMITTED, disk(b"one"))
 
@@ -219,14 +192,3 @@ def test_verify_finds_nothing_strange(volume: Volume, pool: Pool) -> None:
         assert list(pool.verify()) == []
         volume.stop()
         assert list(pool.verify()) == []
-
-
-def test_no_record_and_no_current_image_is_damage_that_loses_nothing(
-    volume: Volume, pool: Pool
-) -> None:
-    volume.start()
-    draw(volume, b"one")
-    os.unlink(f"{pool.path}/db/data.json")
-    assert volume.state is State.DAMAGED
-    volume.revert()
-    assert disk(b"one") in [seen(volume, one.number) for one in volume.revisions]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from lifecycle import NoSuchRevision, Pool, Volume
-from support.disks import SIZE, cycle, disk, draw, read, seen
+from support.attached_disks import attached
+from support.disks import SIZE, cycle, disk, draw, read_all, seen
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def test_the_current_image_and_every_revision(
 
 def test_while_the_vm_holds_its_image_open(volume: Volume) -> None:
     volume.start()
-    with open(volume.path, "r+b") as working:
-        working.write(b"half done")
+    with attached(volume) as working:
+        working.write(0, b"half done")
         assert seen(volume) == disk(b"second")
         assert seen(volume, 1) == disk(b"first")
 
@@ -48,8 +49,8 @@ def test_what_is_open_stays_readable_whatever_happens(volume: Volume) -> None:
     with volume.export() as current, volume.export(1) as first:
         cycle(volume, b"third!")
         volume.forget(1, 2)
-        assert read(current.fd) == disk(b"second")
-        assert read(first.fd) == disk(b"first")
+        assert read_all(current) == disk(b"second")
+        assert read_all(first) == disk(b"first")
 
 
 @pytest.mark.parametrize("revision", [3, 99, -1])

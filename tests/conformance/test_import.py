@@ -9,6 +9,7 @@ import pytest
 from lifecycle import InvalidSize, NoSuchVolume, Pool, State, Volume
 from lifecycle.errors import NotContent
 from lifecycle.transfer.content import Content
+from support.attached_disks import attached
 from support.disks import MIB, SIZE, cycle, disk, numbers, seen
 from support.holding_open import by_loop_device
 from support.mounts import FileSystem
@@ -106,8 +107,8 @@ def test_from_another_volume(pool: Pool, volume: Volume) -> None:
 def test_from_a_running_volume_comes_the_state_before_its_start(pool: Pool, volume: Volume) -> None:
     other = pool.create_volume("ci/other", SIZE)
     volume.start()
-    with open(volume.path, "r+b") as working:
-        working.write(b"half done")
+    with attached(volume) as working:
+        working.write(0, b"half done")
         other.import_from(volume)
 
     assert seen(other) == disk(b"first")

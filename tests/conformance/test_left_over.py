@@ -2,9 +2,9 @@
 
 import pytest
 
+from conformance.harnesses import Hold
 from lifecycle import CrashPolicy, InvalidConfig, Pool, Refused, State, Volume
 from support.disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
-from support.holding_open import by_another_process
 from support.pools import NewPool
 
 
@@ -18,9 +18,9 @@ def crashed(pool: Pool, *, on_crash: str | None = None, written: bool = True) ->
     return volume
 
 
-def test_it_is_left_over_once_no_one_holds_it(pool: Pool) -> None:
+def test_it_is_left_over_once_no_one_holds_it(pool: Pool, by_another_process: Hold) -> None:
     volume = crashed(pool)
-    with by_another_process(volume.path):
+    with by_another_process(volume):
         assert not volume.left_over
     assert volume.left_over
     volume.stop()

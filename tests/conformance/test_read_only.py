@@ -1,11 +1,9 @@
 """Read-only volumes: the working image is never writable and never commits."""
 
-import os
-import stat
-
 import pytest
 
 from lifecycle import Event, Pool, Refused, State, Volume
+from support.attached_disks import is_writable
 from support.disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
 
 
@@ -16,14 +14,10 @@ def volume(pool: Pool) -> Volume:
     return pool.clone(origin, "iso/installer", rw=False)
 
 
-def writable(volume: Volume) -> bool:
-    return bool(stat.S_IMODE(os.stat(volume.path).st_mode) & 0o222)
-
-
 def test_the_working_image_is_not_writable(volume: Volume) -> None:
     volume.start()
 
-    assert not writable(volume)
+    assert not is_writable(volume)
     assert seen_by_vm(volume) == disk(b"installer")
 
 
@@ -69,7 +63,7 @@ def test_a_read_only_disposable(pool: Pool, volume: Volume) -> None:
     disposable = pool.create_volume("ci/cdrom", source=volume, rw=False)
     disposable.start()
 
-    assert not writable(disposable)
+    assert not is_writable(disposable)
     assert disposable.stop().event == "release"
 
 
@@ -86,7 +80,7 @@ def test_rw_can_be_changed_at_rest_alone(volume: Volume) -> None:
     volume.stop()
     assert volume.configure(rw=True).rw
     volume.start()
-    assert writable(volume)
+    assert is_writable(volume)
     draw(volume, b"INSTALL")
     assert volume.stop().event == "commit"
     assert seen(volume) == disk(b"INSTALLer")

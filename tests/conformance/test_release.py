@@ -1,13 +1,11 @@
 """A stop after which nothing was written spends no revision."""
 
-import os
-import subprocess
-
 import pytest
 
+from conformance.harnesses import Hold, Write
 from lifecycle import Pool, Refused, State, Volume
-from support.disks import MIB, SIZE, cycle, disk, draw, numbers, seen
-from support.holding_open import by_loop_device
+from support.attached_disks import attached
+from support.disks import SIZE, cycle, disk, draw, numbers, seen
 
 
 @pytest.fixture
@@ -44,60 +42,24 @@ def test_idle_cycles_spend_nothing_however_many(volume: Volume) -> None:
 def test_reading_is_not_writing(volume: Volume) -> None:
     cycle(volume, b"first")
     volume.start()
-    with open(volume.path, "r+b") as image:
-        assert image.read() == disk(b"first")
-    with by_loop_device(volume.path) as device, open(device.name, "rb") as disk_file:
-        assert disk_file.read(5) == b"first"
+    with attached(volume) as opened:
+        assert opened.read(0, SIZE) == disk(b"first")
 
     assert volume.state is State.STARTED
     assert volume.stop().event == "release"
 
 
-def _buffered(path: str) -> None:
-    with open(path, "r+b") as image:
-        image.write(b"x")
+def test_holding_it_open_is_not_writing(volume: Volume, hold: Hold) -> None:
+    volume.start()
+    with hold(volume):
+        assert volume.state is State.STARTED
+    assert volume.stop().event == "release"
 
 
-def _mapped(path: str) -> None:
-    import mmap
-
-    with open(path, "r+b") as image, mmap.mmap(image.fileno(), 0) as memory:
-        memory[0] = 120
-
-
-def _direct(path: str) -> None:
-    subprocess.run(
-        ["dd", "if=/dev/zero", f"of={path}", "bs=64k", "count=1", "conv=notrunc", "oflag=direct"],
-        check=True,
-        capture_output=True,
-    )
-
-
-def _through_a_loop_device(path: str) -> None:
-    with by_loop_device(path) as device, open(device.name, "r+b") as disk_file:
-        disk_file.write(b"x")
-        disk_file.flush()
-        os.fsync(disk_file.fileno())
-
-
-def _discarded(path: str) -> None:
-    subprocess.run(
-        ["fallocate", "--punch-hole", "--offset", "0", "--length", "65536", path], check=True
-    )
-
-
-def _resized(path: str) -> None:
-    os.truncate(path, 2 * MIB)
-
-
-@pytest.mark.parametrize(
-    "write", [_buffered, _mapped, _direct, _through_a_loop_device, _discarded, _resized]
-)
-def test_however_it_is_written_it_shows(volume: Volume, write: object) -> None:
-    assert callable(write)
+def test_however_it_is_written_it_shows(volume: Volume, write: Write) -> None:
     cycle(volume, b"first")
     volume.start()
-    write(volume.path)
+    write(volume)
 
     assert volume.state is State.DIRTY
     assert volume.stop().event == "commit"

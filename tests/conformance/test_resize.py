@@ -1,6 +1,5 @@
 """Resizes: at rest the old size can be had again; online, whoever is made of the image is told."""
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from lifecycle import InvalidSize, Pool, Refused, State, Volume
 from lifecycle.report import documents
 from support.disks import MIB, SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
-from support.holding_open import by_loop_device, device_size
 from support.listeners import Listener
 
 
@@ -135,24 +133,6 @@ def test_online_it_shrinks_only_when_insisted_upon(volume: Volume) -> None:
     volume.resize(SIZE // 2, shrink=True)
     assert volume.size == SIZE // 2
     assert seen_by_vm(volume) == disk(size=SIZE // 2)
-
-
-def test_online_loop_devices_are_told(volume: Volume) -> None:
-    volume.start()
-    with by_loop_device(volume.path) as one, by_loop_device(volume.path) as other:
-        for size in (2 * MIB, 4 * MIB):
-            volume.resize(size)
-            assert device_size(one.name) == device_size(other.name) == size
-        volume.resize(MIB, shrink=True)
-        assert device_size(one.name) == MIB
-        with open(one.name, "r+b") as device:
-            device.seek(MIB - 5)
-            device.write(b"there")
-            device.flush()
-            os.fsync(device.fileno())
-    volume.stop()
-
-    assert seen(volume)[-5:] == b"there"
 
 
 @pytest.mark.parametrize("size", [0, -512, 1000, "large", 2**63])

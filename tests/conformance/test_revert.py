@@ -2,9 +2,9 @@
 
 import pytest
 
+from conformance.harnesses import Hold
 from lifecycle import Change, InUse, NoSuchRevision, Pool, Refused, State, Vetoed, Volume, events
 from support.disks import SIZE, cycle, disk, draw, numbers, seen, seen_by_vm
-from support.holding_open import by_this_process
 from support.listeners import Listener
 
 
@@ -26,13 +26,11 @@ def test_the_example_of_the_readme(pool: Pool) -> None:
     draw(volume, b"first", at=5 << 30)
     assert volume.stop().dest is State.COMMITTED
     assert volume.revert().dest is State.REVERTED
-    with volume.export() as content, open(f"/dev/fd/{content.fd}", "rb") as image:
-        image.seek(5 << 30)
-        assert image.read(5) == bytes(5)
+    with volume.export() as content:
+        assert content.readable.read(5 << 30, 5) == bytes(5)
     volume.revert(to=1)
-    with volume.export() as content, open(f"/dev/fd/{content.fd}", "rb") as image:
-        image.seek(5 << 30)
-        assert image.read(5) == b"first"
+    with volume.export() as content:
+        assert content.readable.read(5 << 30, 5) == b"first"
 
 
 @pytest.mark.parametrize("to", [0, 1, 2, 3])
@@ -187,11 +185,13 @@ def test_an_objection_to_either_step_leaves_all_as_it_was(volume: Volume, object
     assert (volume.state, volume.current, seen_by_vm(volume)) == ("dirty", 3, disk(b"kepte"))
 
 
-def test_one_that_is_in_use_is_not_taken_anywhere(volume: Volume, listener: Listener) -> None:
+def test_one_that_is_in_use_is_not_taken_anywhere(
+    volume: Volume, listener: Listener, by_this_process: Hold
+) -> None:
     volume.start()
     draw(volume, b"kept")
     listener.take()
-    with by_this_process(volume.path), pytest.raises(InUse) as refusal:
+    with by_this_process(volume), pytest.raises(InUse) as refusal:
         volume.revert(to=1)
     # the stop that is advised may commit, and prune what is wanted
     assert "`lifecycle pin ci-42/root 1` before that" in refusal.value.reason

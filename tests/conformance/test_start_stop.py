@@ -1,15 +1,17 @@
 """VMs come and go and write nothing: a volume is started and stopped, and is as it was before."""
 
-import os
-
 import pytest
 
 from conformance.conftest import Fill
+from conformance.harnesses import Hold
 from lifecycle import Pool, Refused, State, Vetoed, Volume, events
 from lifecycle.engine import batch, endings
 from lifecycle.engine.endings import Ending
+from lifecycle.engine.lookup import volume_of
+from lifecycle.machine import known_pools
+from lifecycle.model import Attached, Attachment
+from lifecycle.report import documents
 from support.disks import disk, seen, seen_by_vm
-from support.holding_open import Hold, by_another_process, by_loop_device, by_this_process
 from support.listeners import Listener, three
 
 
@@ -92,10 +94,9 @@ def test_a_veto_of_a_stop(pool: Pool, volume: Volume) -> None:
     assert volume.stop().event == "release"
 
 
-@pytest.mark.parametrize("hold", [by_this_process, by_another_process, by_loop_device])
 def test_who_holds_it_is_named(volume: Volume, hold: Hold) -> None:
     volume.start()
-    with hold(volume.path) as holder:
+    with hold(volume) as holder:
         assert volume.in_use_by == (holder,)
     assert volume.in_use_by == ()
     volume.stop()
@@ -117,11 +118,41 @@ def test_it_takes_the_content_of_no_one_who_is_absent(pool: Pool) -> None:
         assert refusal.value.state == State.ABSENT
 
 
-def test_a_host_finds_it_by_the_path_that_its_vm_opens(pool: Pool, volume: Volume) -> None:
-    volume.start()
+@pytest.mark.parametrize("running", [True, False])
+def test_a_host_finds_it_by_what_its_vm_is_given(pool: Pool, volume: Volume, running: bool) -> None:
+    known_pools.enter(pool.path, "here")
+    given = volume.attachment
+    if running:
+        volume.start()
 
-    assert pool.backend.id_at(os.path.relpath(volume.path, pool.path)) == volume.id
-    assert pool.backend.id_at("pool.toml") is None
+    assert volume.attachment == given
+    assert volume.path == str(given)
+    assert pool.backend.id_of(given) == volume.id
+    assert volume_of(given) == volume
+    for other in (
+        Attachment(Attached.FILE, f"{pool.path}/pool.toml"),
+        Attachment(Attached.BLOCK, "/dev/null"),
+        Attachment(Attached.NETWORK, "ci/root", "nbd", ("localhost:10809",)),
+    ):
+        assert volume_of(other) is None
+
+
+def test_no_two_are_given_the_same(pool: Pool) -> None:
+    assert len({one.attachment for one in pool}) == 3
+
+
+def test_a_list_tells_of_each_what_it_tells_itself(
+    pool: Pool, volume: Volume, by_another_process: Hold
+) -> None:
+    volume.start()
+    with by_another_process(volume):
+        listed = list(documents.of_survey(pool))
+
+        assert listed == [documents.of_volume(one, revisions=False) for one in pool]
+        assert [bool(one["in_use_by"]) for one in listed] == [False, True, False]
+    assert list(documents.of_survey(pool, "ci-4")) == [
+        documents.of_volume(pool["ci-4/root"], revisions=False)
+    ]
 
 
 @pytest.mark.parametrize("how", [Ending.STOPPED, Ending.FAILED, Ending.DISCARDED])

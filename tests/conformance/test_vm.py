@@ -6,6 +6,7 @@ from unittest import mock
 
 import pytest
 
+from conformance.harnesses import Hold
 from lifecycle import (
     VM,
     InUse,
@@ -22,7 +23,6 @@ from lifecycle import (
 from lifecycle.engine import batch
 from support.disks import SIZE, cycle, disk, draw, seen, seen_by_vm
 from support.failing_backend import backend_fails, no_space
-from support.holding_open import by_another_process
 
 Subscribed = Iterator[None]
 
@@ -174,20 +174,20 @@ def test_what_was_left_over_is_left_over_again_if_another_fails(vm: VM) -> None:
     assert seen_by_vm(private) == disk(b"kept")
 
 
-def test_an_image_in_use_starts_none(vm: VM) -> None:
+def test_an_image_in_use_starts_none(vm: VM, by_another_process: Hold) -> None:
     root = vm.pool["ci-42/root"]
     root.start()
-    with by_another_process(root.path), pytest.raises(InUse):
+    with by_another_process(root), pytest.raises(InUse):
         vm.start()
 
     assert states(vm) == {**AT_REST, "root": "started"}
 
 
 @pytest.mark.parametrize("name", sorted(AT_REST))
-def test_an_image_in_use_stops_none(vm: VM, name: str) -> None:
+def test_an_image_in_use_stops_none(vm: VM, by_another_process: Hold, name: str) -> None:
     vm.start()
     draw_on_all(vm)
-    with by_another_process(vm.pool[f"ci-42/{name}"].path) as holder:
+    with by_another_process(vm.pool[f"ci-42/{name}"]) as holder:
         with pytest.raises(InUse) as error:
             vm.stop()
         assert error.value.volume == f"ci-42/{name}"

@@ -16,6 +16,11 @@ def no_space() -> OSError:
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def _behind(pool: Pool) -> object:
+    """Return the backend behind what stands before one of another package."""
+    return getattr(pool.backend, "_backend", None)
+
+
 @contextmanager
 def backend_fails(
     pool: Pool,
@@ -29,7 +34,7 @@ def backend_fails(
     real = next(
         receiver
         for receiver in done.receivers_for(pool)
-        if getattr(receiver, "__self__", None) is pool.backend
+        if getattr(receiver, "__self__", None) in {pool.backend, _behind(pool)}
     )
 
     def act(sender: Pool, *, volume: Volume, change: Any) -> Any:

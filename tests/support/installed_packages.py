@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 
 TERMS = "lifecycle.policies"
@@ -21,3 +22,20 @@ def add(
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
     (about / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}{what}\n")
+
+
+def add_project(target: Path, project: Path) -> list[str]:
+    """Put what an installer notes of a project into the directory; return where its modules are found from then on."""
+    (target / "about").mkdir()
+    found = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    name, version = found["name"].replace("-", "_"), found["version"]
+    about = target / "about" / f"{name}-{version}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {found['name']}\nVersion: {version}\n"
+    )
+    lines = []
+    for group, entries in found["entry-points"].items():
+        lines += [f"[{group}]", *(f"{one} = {place}" for one, place in entries.items())]
+    (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    return [str(target / "about"), str(project)]
