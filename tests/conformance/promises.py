@@ -25,6 +25,7 @@ WRITING = frozenset(
         "test_revert",
         "test_revisions",
         "test_sources",
+        "test_tags",
         "test_vm",
         "test_volatile",
     }

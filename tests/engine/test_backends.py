@@ -69,7 +69,7 @@ def test_a_backend_of_another_package(xfs: FileSystem) -> None:
                 " ImportError: out of order"
             ),
         ),
-        ("floppy", "there is no driver `floppy`: known are reflink, broken, directory, shelf;"),
+        ("floppy", "there is no driver `floppy`: known are reflink, broken, directory, shelf"),
     ],
 )
 def test_a_driver_that_cannot_be_used(xfs: FileSystem, driver: str, reason: str) -> None:
