@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import InUse, Refused, Unsupported
+from lifecycle.linux.child_processes import ends_told
 from lifecycle.model import Attached, Attachment
 
 if TYPE_CHECKING:
@@ -346,7 +347,10 @@ def _losetup(disk: Disk, path: str) -> str:
     words += ["--direct-io=on"] if disk.direct else []
     env = {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + SBIN}
     try:
-        done = subprocess.run([*words, path], capture_output=True, text=True, check=False, env=env)
+        with ends_told():
+            done = subprocess.run(
+                [*words, path], capture_output=True, text=True, check=False, env=env
+            )
     except FileNotFoundError:
         raise Unsupported("losetup is not installed; install the package mount") from None
     if done.returncode != 0:

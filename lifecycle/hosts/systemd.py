@@ -18,6 +18,7 @@ from lifecycle.engine.endings import Ending
 from lifecycle.errors import LifecycleError
 from lifecycle.hosts import installing
 from lifecycle.hosts.host import Installed, NotInstalled
+from lifecycle.linux.child_processes import ends_told
 
 OPTIONS = frozenset({"enable"})
 
@@ -202,9 +203,10 @@ def _systemctl(root: str, *words: str) -> str:
     if systemctl is None:
         raise LifecycleError("systemctl is not installed; nothing can be enabled or disabled here")
     where = [] if os.path.realpath(root) == "/" else [f"--root={os.path.abspath(root)}"]
-    done = subprocess.run(
-        [systemctl, "--quiet", *where, *words], capture_output=True, text=True, check=False
-    )
+    with ends_told():
+        done = subprocess.run(
+            [systemctl, "--quiet", *where, *words], capture_output=True, text=True, check=False
+        )
     if done.returncode != 0:
         said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
         raise LifecycleError(f"systemctl {' '.join(words)} failed: {said}")

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from lifecycle.errors import NotContent, NotTheSame, Unsupported, shown
 from lifecycle.linux import copying, files
+from lifecycle.linux.child_processes import ends_told
 from lifecycle.linux.copying import OpenFile
 from lifecycle.linux.directories import Directory
 from lifecycle.linux.failed_flush import Image
@@ -178,16 +179,19 @@ def _run(
 ) -> tuple[int, str]:
     """Run qemu-img and return its exit status and what it said last, besides how far it has come."""
     said = ""
-    with subprocess.Popen(
-        (_PROGRAM, *words),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=(source.fd, disk),
-        env={**os.environ, "LC_ALL": "C"},
-        text=True,
-        errors="backslashreplace",
-    ) as process:
+    with (
+        ends_told(),
+        subprocess.Popen(
+            (_PROGRAM, *words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(source.fd, disk),
+            env={**os.environ, "LC_ALL": "C"},
+            text=True,
+            errors="backslashreplace",
+        ) as process,
+    ):
         try:
             for line in process.stdout or ():  # which end in \r
                 done = _DONE.search(line)

@@ -18,6 +18,7 @@ from lifecycle.errors import LifecycleError
 from lifecycle.hosts import installing
 from lifecycle.hosts.host import Installed, NotInstalled
 from lifecycle.hosts.libvirt import settings
+from lifecycle.linux.child_processes import ends_told
 
 OPTIONS = frozenset({"dispatcher"})
 
@@ -162,8 +163,11 @@ def daemon_version() -> tuple[int, ...] | None:
         daemon = shutil.which(name, path=path)
         if daemon is None:
             continue
-        said = subprocess.run([daemon, "--version"], capture_output=True, text=True, check=False)
+        with ends_told():
+            said = subprocess.run(
+                [daemon, "--version"], capture_output=True, text=True, check=False
+            )
         version = re.search(r"(\d+)\.(\d+)\.(\d+)", said.stdout)
-        if version is not None:
+        if said.returncode == 0 and version is not None:
             return tuple(int(one) for one in version.groups())
     return None
