@@ -1,8 +1,9 @@
-"""Several volumes at once, of any VMs and pools: all of them start or stop, or none does.
+"""Several volumes at once, of any VMs and pools: all of them start, stop or go, or none does.
 
 All are checked and announced before the first one is done, so a refusal or a veto comes before anything has happened.
-What fails after that is the file system: a start is then taken back; of a stop, those it failed for keep running. All
-wait for the disk together (linux/durability.py), so many cost hardly more than one.
+What fails after that is the file system: a start is then taken back; of a stop, those it failed for keep running, and
+the caller is told which have stopped (`meanwhile`). All wait for the disk together (linux/durability.py), so many cost
+hardly more than one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from lifecycle.engine import plan, retention, wiring
 from lifecycle.engine.transaction import Transition
-from lifecycle.errors import LifecycleError, Refused, Unsupported
+from lifecycle.errors import LifecycleError, Refused, Unsupported, storage
 from lifecycle.linux import durability
 from lifecycle.model import Change
 from lifecycle.states import AT_REST, Event
@@ -28,6 +29,9 @@ log = logging.getLogger("lifecycle.together")
 
 Outcome = list[tuple["Volume", Change]]
 """What happened to each volume, in the order in which it did."""
+
+Told = Callable[[Outcome], None]
+"""What is called with what has happened."""
 
 STARTED_BY = "started_by"
 """The tag on a working image that says who started the volume, and in which boot of the host."""
@@ -76,7 +80,13 @@ def start(
         return outcome_of(transitions)
 
 
-def stop(volumes: Iterable[Volume], *, discard: bool = False, reason: str | None = None) -> Outcome:
+def stop(
+    volumes: Iterable[Volume],
+    *,
+    discard: bool = False,
+    reason: str | None = None,
+    meanwhile: Told | None = None,
+) -> Outcome:
     """Stop all of these volumes, each as its kind says; durable when this returns.
 
     A refusal or a veto leaves all running. Should the file system fail for some, those keep running, with what was
@@ -86,23 +96,93 @@ def stop(volumes: Iterable[Volume], *, discard: bool = False, reason: str | None
         volumes: of any pools, all running.
         discard: throw away what was written, even by those that are saved on stop.
         reason: why, if not simply stopped.
+        meanwhile: called with those that have stopped, before an error goes on.
 
     Raises:
-        Refused: one of them is not running.
+        Refused: one of them is not running; all that ran are still running.
         InUse, Vetoed: one of them could not stop; all are still running.
         StorageFailed: the file system failed.
     """
     wanted = list(dict.fromkeys(volumes))
     with changing(wanted):
-        return run([plan.stop(volume, discard=discard, reason=reason) for volume in wanted])
+        planned = [plan.stop(volume, discard=discard, reason=reason) for volume in wanted]
+        return run(planned, meanwhile)
 
 
-def run(transitions: Sequence[Transition]) -> Outcome:
-    """Announce all, then run all: an objection to one stops all before anything has happened."""
+def checkpoint(volumes: Iterable[Volume], *, meanwhile: Told | None = None) -> Outcome:
+    """Keep what these volumes' VMs have written by now; durable when this returns.
+
+    Args:
+        volumes: of any pools, all running and saved on stop.
+        meanwhile: called with those that are kept, before an error goes on.
+
+    Raises:
+        Refused: one of them is not running, or not saved on stop; nothing was kept.
+        Vetoed: a subscriber objected; nothing was kept.
+        Unsupported, StorageFailed: one of them could not be kept.
+    """
+    wanted = list(dict.fromkeys(volumes))
+    with changing(wanted):
+        return run([plan.plan(volume, Event.CHECKPOINT) for volume in wanted], meanwhile)
+
+
+def remove(volumes: Iterable[Volume], *, meanwhile: Told | None = None) -> Outcome:
+    """Remove these volumes with all their revisions; durable when this returns. A source goes after its disposables.
+
+    Args:
+        volumes: of any pools.
+        meanwhile: called with those that are removed, before an error goes on.
+
+    Raises:
+        Refused: one of them is running, or the source of a volume that is to stay; nothing was removed.
+        InUse: an image of one is held open; nothing was removed, unless it was opened only now.
+        Vetoed: a subscriber objected; nothing was removed.
+        StorageFailed: the file system failed.
+    """
+    wanted = list(dict.fromkeys(volumes))
+    with changing(wanted):
+        transitions = [
+            plan.remove(volume, [one.id for one in wanted if one.pool is volume.pool])
+            for volume in wanted
+        ]
+        transitions.sort(key=lambda one: one.facts.config.source is None)
+        for transition in transitions:
+            transition.announce()
+        done: list[Transition] = []
+        with _telling(done, meanwhile):
+            for (
+                transition
+            ) in transitions:  # one by one, for what a crash leaves must have its source
+                transition.run()
+                done.append(transition)
+        return outcome_of(done)
+
+
+def run(transitions: Sequence[Transition], meanwhile: Told | None = None) -> Outcome:
+    """Announce all, then run all: an objection to one stops all before anything has happened.
+
+    What has happened is told to `meanwhile` before an error goes on.
+    """
     for transition in transitions:
         transition.announce()
-    _do(transitions)
-    return outcome_of(transitions)
+    done: list[Transition] = []
+    with _telling(done, meanwhile):
+        try:
+            _do(transitions)
+        finally:
+            done += [one for one in transitions if one.has_acted]
+    return outcome_of(done)
+
+
+@contextmanager
+def _telling(done: Sequence[Transition], meanwhile: Told | None) -> Iterator[None]:
+    """Tell what has happened inside the block before an error in it goes on."""
+    try:
+        yield
+    except BaseException:
+        if done and meanwhile is not None:
+            meanwhile(outcome_of(done))
+        raise
 
 
 def _do(transitions: Sequence[Transition]) -> None:
@@ -141,6 +221,20 @@ def changing(volumes: Sequence[Volume]) -> Iterator[None]:
     with ExitStack() as held:
         for pool in _pools(volumes):
             held.enter_context(pool.changing(*(one for one in volumes if one.pool is pool)))
+        yield
+
+
+@contextmanager
+def locked(vms: Iterable[tuple[Pool, str]]) -> Iterator[None]:
+    """Hold the locks of these VMs, taken in the same order as by `changing`.
+
+    For who looks at them first, to tell what is to be done: what is seen inside the block holds until that is done.
+    """
+    with ExitStack() as held:
+        found = {(pool.identity, vm): pool for pool, vm in vms}
+        for (_identity, vm), pool in sorted(found.items(), key=lambda one: one[0]):
+            with storage(vm, "lock"):
+                held.enter_context(pool.locked(vm))
         yield
 
 

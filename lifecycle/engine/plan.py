@@ -7,7 +7,7 @@ this one) or sizes. The VM is locked while any of this runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import ids
@@ -47,8 +47,22 @@ def plan(
     Raises:
         NoSuchRevision, InvalidSize, Refused: what is asked for cannot be.
     """
+    if event is Event.REMOVE:
+        return remove(volume)
     view = volume.pool.settle(volume.id)
     return _transition(volume, event, view, reason, asked or {})
+
+
+def remove(volume: Volume, leaving: Collection[str] = ()) -> Transition:
+    """Return the transition that the volume's removal is; `leaving` are the ids of those that go together with it.
+
+    Raises:
+        Refused: it is the source of a volume that is to stay, or perhaps is.
+    """
+    view = volume.pool.settle(volume.id)
+    transition = _transition(volume, Event.REMOVE, view, None, {})
+    _require_no_dependents(volume, view, leaving)
+    return transition
 
 
 def resize(volume: Volume, size: int, *, shrink: bool) -> Transition | None:
@@ -282,10 +296,10 @@ def _check_size(volume: Volume, view: View, asked: dict[str, Any]) -> None:
             raise InvalidSize(size, f"its source {view.config.source} holds {least} bytes")
 
 
-def _require_no_dependents(volume: Volume, view: View, _asked: dict[str, Any]) -> None:
+def _require_no_dependents(volume: Volume, view: View, leaving: Collection[str]) -> None:
     if not view.keeps or view.state not in {*AT_REST, State.DAMAGED}:
         return
-    views = [(one.id, one.look()) for one in volume.pool.volumes()]
+    views = [(one.id, one.look()) for one in volume.pool.volumes() if one.id not in leaving]
     dependents = [one for one, view in views if view.config.source == volume.id]
     if not dependents:
         _require_known_sources(volume, view, views)
@@ -319,5 +333,4 @@ def _require_known_sources(volume: Volume, view: View, others: Sequence[tuple[st
 _CHECKS: dict[Event, Callable[[Volume, View, dict[str, Any]], None]] = {
     Event.START: _check_start,
     Event.RESIZE: _check_size,
-    Event.REMOVE: _require_no_dependents,
 }

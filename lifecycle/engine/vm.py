@@ -67,15 +67,22 @@ class VM(Fixed):
             InUse, Vetoed: one of them could not stop; all are still running.
             StorageFailed: the file system failed.
         """
-        volumes = self._require_volumes()
-        with self.pool.changing(*volumes):
-            views = [(volume, volume.look()) for volume in volumes]
-            running = [one for one, view in views if view.may_run or view.in_doubt]
-            if not running:
-                raise Refused(self.name, "at rest", "stop", "none of its volumes is running")
+        with self.pool.changing(*self._require_volumes()):
             return batch.run(
-                [plan.stop(volume, discard=discard, reason=reason) for volume in running]
+                [plan.stop(volume, discard=discard, reason=reason) for volume in self.to_stop()]
             )
+
+    def to_stop(self) -> list[Volume]:
+        """Return the volumes that a stop now would stop. Who means to stop them locks the VM before.
+
+        Raises:
+            NoSuchVolume: it has no volumes. Refused: none of them is running.
+        """
+        views = [(volume, volume.look()) for volume in self._require_volumes()]
+        running = [volume for volume, view in views if view.may_run or view.in_doubt]
+        if not running:
+            raise Refused(self.name, "at rest", "stop", "none of its volumes is running")
+        return running
 
     def checkpoint(self) -> Outcome:
         """Keep what has been written by now, of each volume that runs and is saved on stop; durable.
@@ -87,18 +94,25 @@ class VM(Fixed):
             Refused: none of them is running and saved on stop.
             Vetoed, Unsupported, StorageFailed: one of them could not be kept.
         """
-        volumes = self._require_volumes()
-        with self.pool.changing(*volumes):
-            views = [(volume, volume.look()) for volume in volumes]
-            running = [volume for volume, view in views if view.running and view.saves]
-            if not running:
-                raise Refused(
-                    self.name,
-                    "at rest",
-                    Event.CHECKPOINT,
-                    "none of its volumes is running and saved on stop",
-                )
-            return batch.run([plan.plan(one, Event.CHECKPOINT) for one in running])
+        with self.pool.changing(*self._require_volumes()):
+            return batch.run([plan.plan(one, Event.CHECKPOINT) for one in self.to_checkpoint()])
+
+    def to_checkpoint(self) -> list[Volume]:
+        """Return the volumes that a checkpoint now would keep. Who means to keep them locks the VM before.
+
+        Raises:
+            NoSuchVolume: it has no volumes. Refused: none of them is running and saved on stop.
+        """
+        views = [(volume, volume.look()) for volume in self._require_volumes()]
+        running = [volume for volume, view in views if view.running and view.saves]
+        if not running:
+            raise Refused(
+                self.name,
+                "at rest",
+                Event.CHECKPOINT,
+                "none of its volumes is running and saved on stop",
+            )
+        return running
 
     def _require_volumes(self) -> list[Volume]:
         volumes = self.volumes

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import pytest
 
-from lifecycle import Pool
+from lifecycle import Change, Pool, Volume, events
+from lifecycle.backend_reflink import ReflinkBackend
+from lifecycle.engine import batch
 from support.command_line import Call
 from support.disks import SIZE, cycle, disk, draw, numbers, seen
 
@@ -127,6 +133,129 @@ def test_stop_of_a_volume_in_use_is_refused_and_names_who(call: Call, vm: Pool) 
     assert called.document["error"]["kind"] == "InUse"
     assert states(vm)["ci/root"] == "started"
     call("stop", "ci")
+
+
+# ---------------------------------------------------------------- of several targets all, or none
+
+
+def in_use(pool: Pool) -> AbstractContextManager[object]:
+    """Let someone have an image of `ci2` open."""
+    return open(pool["ci2/root"].path, "rb")
+
+
+def at_rest(pool: Pool) -> AbstractContextManager[object]:
+    pool["ci2/root"].stop(discard=True)
+    return nullcontext()
+
+
+@contextmanager
+def vetoed(_pool: Pool) -> Iterator[None]:
+    """Let a subscriber object to whatever is to happen to `ci2`."""
+
+    def object_to(_pool: Pool, *, volume: Volume, change: Change) -> None:
+        if volume.vm == "ci2":
+            raise RuntimeError("not today")
+
+    signals = (events.committing, events.checkpointing)
+    for signal in signals:
+        signal.connect(object_to)
+    try:
+        yield
+    finally:
+        for signal in signals:
+            signal.disconnect(object_to)
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize("order", [("ci", "ci2"), ("ci2", "ci/data"), ("ci/data", "ci2/root")])
+@pytest.mark.parametrize(
+    ("command", "hinder", "said"),
+    [
+        ("stop", in_use, "ci2/root is dirty: cannot commit: its image is in use"),
+        ("stop", at_rest, "cannot stop: "),
+        ("stop", vetoed, "vetoed: not today"),
+        ("checkpoint", at_rest, "cannot checkpoint: "),
+        ("checkpoint", vetoed, "vetoed: not today"),
+    ],
+)
+def test_if_one_target_is_refused_nothing_has_happened_to_the_others(
+    call: Call,
+    vm: Pool,
+    command: str,
+    hinder: Callable[[Pool], AbstractContextManager[object]],
+    said: str,
+    order: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    call("start", "ci", "ci2")
+    for volume_id in ("ci/data", "ci2/root"):
+        draw(vm[volume_id], b"written")
+    with hinder(vm):
+        before = states(vm)
+        called = call(command, *order, *(["--json"] if as_json else []), status=3)
+        assert said in (called.said if as_json else called.complaint)
+        assert states(vm) == before
+        assert not numbers(vm["ci/data"])
+    if hinder is not at_rest:
+        done = call(command, *order).out
+        assert f"ci/data: {DONE[command]}" in done
+        assert f"ci2/root: {DONE[command]}" in done
+
+
+def test_a_volume_that_is_named_twice_is_stopped_once(call: Call, vm: Pool) -> None:
+    call("start", "ci2")
+    assert call("stop", "ci2", "ci2/root", "ci2").out == (
+        "ci2/root: released: nothing was written; created as before\n"
+    )
+
+
+def test_what_is_started_while_a_stop_looks_is_not_left_running(
+    call: Call, vm: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs is asked when no one else can start or stop anything of the VM any more."""
+    call("start", "ci/data")
+    locked = batch.locked
+
+    def meanwhile(vms: Iterable[tuple[Any, str]]) -> AbstractContextManager[None]:
+        vm["ci/swap"].start()
+        return locked(vms)
+
+    monkeypatch.setattr(batch, "locked", meanwhile)
+    call("stop", "ci")
+    assert set(states(vm).values()) == {"created"}
+
+
+@pytest.mark.parametrize(("as_json", "where"), [(False, "out"), (True, "err")])
+@pytest.mark.parametrize("command", ["stop", "checkpoint", "remove"])
+def test_what_was_done_before_the_file_system_failed_is_said(
+    call: Call,
+    vm: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    as_json: bool,
+    where: str,
+) -> None:
+    for volume_id in ("ci/data", "ci2/root"):
+        if command != "remove":
+            vm[volume_id].start()
+            draw(vm[volume_id], b"written")
+    event = {"stop": "commit"}.get(command, command)
+    real = getattr(ReflinkBackend, event)
+
+    def act(self: ReflinkBackend, pool: Pool, *, volume: Volume, change: Change) -> Any:
+        if volume.id == "ci2/root":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(self, pool, volume=volume, change=change)
+
+    monkeypatch.setattr(ReflinkBackend, event, act)
+    called = call(command, "ci/data", "ci2", *(["--json"] if as_json else []), status=1)
+    assert f"ci/data: {DONE[command]}" in getattr(called, where)
+    assert f"ci2/root: {event} failed: Input/output error" in called.err
+    if as_json:
+        assert called.document["error"]["kind"] == "StorageFailed"
+
+
+DONE = {"stop": "committed as 1", "checkpoint": "checkpoint kept as", "remove": "removed"}
 
 
 # ---------------------------------------------------------------- checkpoint

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lifecycle import NoSuchVolume, Pool
+from lifecycle import Change, NoSuchVolume, Pool, Volume, events
 from support.command_line import REVISION, SHOW, Call, check_shape
 from support.disks import MIB, SIZE, cycle, disk, numbers, seen
 from support.mounts import FileSystem
@@ -297,6 +300,72 @@ def test_remove_of_a_source_is_refused(call: Call, xfs_pool: Pool) -> None:
     xfs_pool.create_volume("ci/root", source=source)
     assert "it is the source of ci/root" in call("remove", "base", status=3).complaint
     assert numbers(source) == [1]
+
+
+def run_it(pool: Pool) -> None:
+    pool["a/root"].start()
+
+
+def begin_from_it(pool: Pool) -> None:
+    pool.create_volume("c/root", source="a/root")
+
+
+def perhaps_begin_from_it(pool: Pool) -> None:
+    begin_from_it(pool)
+    Path(pool.path, "c/root.json").write_text("{")
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a"), ("a/home", "a/root", "b")])
+@pytest.mark.parametrize(
+    ("hinder", "said"),
+    [
+        (run_it, "a/root is started: cannot remove"),
+        (begin_from_it, "a/root is committed: cannot remove: it is the source of c/root"),
+        (perhaps_begin_from_it, "whether c/root begins from it cannot be told"),
+    ],
+)
+def test_if_one_volume_cannot_be_removed_none_is(
+    call: Call, xfs_pool: Pool, hinder: Callable[[Pool], None], said: str, order: tuple[str, ...]
+) -> None:
+    for volume_id in ("a/home", "a/root", "b/root"):
+        cycle(xfs_pool.create_volume(volume_id, "1M"), b"one")
+    hinder(xfs_pool)
+    assert said in call("remove", *order, status=3).complaint
+    assert {"a/home", "a/root", "b/root"} <= {one.id for one in xfs_pool}
+
+
+def test_if_one_removal_is_vetoed_nothing_is_removed(call: Call, xfs_pool: Pool) -> None:
+    for volume_id in ("a/home", "a/root"):
+        cycle(xfs_pool.create_volume(volume_id, "1M"), b"one")
+
+    def object_to(_pool: Pool, *, volume: Volume, change: Change) -> None:
+        if volume.name == "root":
+            raise RuntimeError("it is needed")
+
+    events.removing.connect(object_to)
+    complaint = call("remove", "a", status=3).complaint
+    events.removing.disconnect(object_to)
+    assert "a/root is committed: cannot remove: vetoed: it is needed" in complaint
+    assert [one.id for one in xfs_pool] == ["a/home", "a/root"]
+
+
+def test_if_an_image_is_opened_only_when_others_are_removed_those_are_named(
+    call: Call, xfs_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for volume_id in ("a/root", "b/root"):
+        cycle(xfs_pool.create_volume(volume_id, "1M"), b"one")
+    with ExitStack() as opened:
+
+        def open_the_other(_pool: Pool, *, volume: Volume, change: Change) -> None:
+            path = f"{xfs_pool.path}/b/root.img"
+            opened.enter_context(open(path, "rb"))
+
+        events.removed.connect(open_the_other)
+        called = call("remove", "a", "b", status=3)
+        events.removed.disconnect(open_the_other)
+    assert called.out == "a/root: removed\n"
+    assert "b/root is committed: cannot remove: its image is in use" in called.said
+    assert [one.id for one in xfs_pool] == ["b/root"]
 
 
 def test_remove_of_a_vm_that_is_named_with_its_volume_removes_each_once(

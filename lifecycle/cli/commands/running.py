@@ -47,7 +47,7 @@ def stop_command(
 ) -> None:
     """Stop volumes, or all running volumes of VMs: commit, or throw away, by what kind they are.
 
-    What was not written to is released, and spends no revision.
+    All of them stop, of whatever pools, or none does. What was not written to is released, and spends no revision.
     """
     if how is not None:
         if discard:
@@ -62,7 +62,7 @@ def stop_command(
 def checkpoint_command(session: Session, targets: tuple[str, ...]) -> None:
     """Keep what running volumes have written by now as a revision each (crash-consistent).
 
-    Of a VM: each volume that runs and is saved on stop.
+    Of a VM: each volume that runs and is saved on stop. If one of TARGETS cannot be kept, none is.
     """
     start_stop.checkpoint(session, targets)
 

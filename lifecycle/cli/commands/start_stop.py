@@ -5,6 +5,8 @@ A host calls the first two at each start and stop of a VM: nothing is loaded her
 
 from __future__ import annotations
 
+from functools import partial
+
 from lifecycle import events
 from lifecycle.cli.session import WrongUsage, print_line
 from lifecycle.engine import batch
@@ -14,7 +16,7 @@ from lifecycle.states import RUNNING, Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lifecycle.backend import Volume as AnyVolume
     from lifecycle.cli.session import Session
@@ -30,25 +32,32 @@ def start(session: Session, targets: Sequence[str]) -> None:
 
 
 def stop(session: Session, targets: Sequence[str], *, discard: bool = False) -> None:
-    """Stop volumes, or all running volumes of VMs, target by target; say what became of what was written."""
-    outcome: Outcome = []
-    for target in session.targets(targets):
-        outcome += (
-            target.stop(discard=discard)
-            if isinstance(target, VM)
-            else [(target, target.stop(discard=discard))]
-        )
+    """Stop volumes, or all running volumes of VMs: all of them, or none; say what became of what was written."""
+    found = session.targets(targets)
+    with batch.locked(map(_vm_of, found)):  # so that what runs is what is stopped
+        volumes = _each(found, VM.to_stop)
+        outcome = batch.stop(volumes, discard=discard, meanwhile=partial(say_meanwhile, session))
     say(session, outcome)
 
 
 def checkpoint(session: Session, targets: Sequence[str]) -> None:
-    """Keep what running volumes, or VMs, have written by now, target by target; say as which revisions."""
-    outcome: Outcome = []
-    for target in session.targets(targets):
-        outcome += (
-            target.checkpoint() if isinstance(target, VM) else [(target, target.checkpoint())]
-        )
+    """Keep what running volumes, or VMs, have written by now: of all of them, or of none; say as which revisions."""
+    found = session.targets(targets)
+    with batch.locked(map(_vm_of, found)):
+        volumes = _each(found, VM.to_checkpoint)
+        outcome = batch.checkpoint(volumes, meanwhile=partial(say_meanwhile, session))
     say(session, outcome)
+
+
+def _vm_of(target: Volume | VM) -> tuple[Pool, str]:
+    """Return the VM that the target is, or that it belongs to, by its pool and its name."""
+    return target.pool, target.name if isinstance(target, VM) else target.vm
+
+
+def _each(targets: Sequence[Volume | VM], of_vm: Callable[[VM], list[Volume]]) -> list[Volume]:
+    """Return the volumes that these targets are, each once; `of_vm` says which of a VM's."""
+    found = [of_vm(one) if isinstance(one, VM) else [one] for one in targets]
+    return list(dict.fromkeys(volume for several in found for volume in several))
 
 
 def revert(session: Session, targets: Sequence[str], *, to: str | None = None) -> None:
@@ -95,6 +104,12 @@ def say(session: Session, outcome: Outcome, *, single: bool = False) -> None:
     )
 
 
+def say_meanwhile(session: Session, outcome: Outcome) -> None:
+    """Say what has happened all the same, before an error is said; the one JSON document there will be is that."""
+    for volume, change in outcome:
+        (tell_line if session.as_json else print_line)(line(volume, change))
+
+
 def tell_line(text: str) -> None:
     """Say something on the way, on stderr."""
     print_line(f"lifecycle: {text}", on_stderr=True)
@@ -119,4 +134,5 @@ _WORDS = {
     Event.COMMIT: lambda _volume, change: f"committed as {change.revision}",
     Event.CHECKPOINT: lambda _volume, change: f"checkpoint kept as revision {change.revision}",
     Event.REVERT: _reverted,
+    Event.REMOVE: lambda _volume, _change: "removed",
 }

@@ -6,13 +6,16 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from lifecycle.cli.app import command, complete, complete_origin, targets_argument, volume_argument
+from lifecycle.cli.commands import start_stop
 from lifecycle.cli.invocation import FAILED
 from lifecycle.cli.session import Session, print_line
+from lifecycle.engine import batch
 from lifecycle.engine.vm import VM
 from lifecycle.errors import (
     InvalidPolicy,
@@ -402,10 +405,11 @@ def clone_command(
 @command("remove", short_help="Remove volumes with all their revisions.")
 @targets_argument()
 def remove_command(session: Session, targets: tuple[str, ...]) -> None:
-    """Remove volumes, or VMs with all their volumes; with all revisions."""
+    """Remove volumes, or VMs with all their volumes; with all revisions.
+
+    All of them are removed, of whatever pools, or none is.
+    """
     removed = session.volumes(targets)
-    # a source cannot go before those that begin from it
-    for volume in sorted(removed, key=lambda one: one.config.source is None):
-        volume.remove()
+    batch.remove(removed, meanwhile=partial(start_stop.say_meanwhile, session))
     documented = [{"id": volume.id, "state": volume.state} for volume in removed]
     session.say(documented, *(f"{volume.id}: removed" for volume in removed))
