@@ -298,6 +298,21 @@ def test_the_unit_calls_for_all_pools(root: Path, pools: list[Pool], unit: str) 
     assert "not mounted" in called.out
 
 
+def test_what_a_unit_cannot_prune_is_said_where_the_journal_hears_it(
+    root: Path, pools: list[Pool]
+) -> None:
+    Path(pools[0].path, "pool.toml").unlink()
+    cycle(pools[1].create_volume("ci/root", SIZE), b"1")
+    Path(pools[1].path, "ci", "root.img").unlink()
+    text = Path(f"{root}{systemd.DIRECTORY}", "lifecycle-prune.service").read_text()
+    assert ("StandardOutput=null" in text, "StandardError=journal" in text) == (True, True)
+    (called,) = unit_commands.call(root, "lifecycle-prune.service", "ExecStart")
+    assert called.status == 1
+    gone, damaged = called.err.splitlines()
+    assert gone.startswith(f"lifecycle: alpha: {pools[0].path}")
+    assert damaged.startswith("lifecycle: beta:ci/root: ci/root is damaged")
+
+
 def test_a_unit_is_skipped_where_there_is_no_pool(root: Path) -> None:
     """Its conditions name what `init` makes: a pool at the usual place, or settings with a pool."""
     for unit in ("lifecycle-recover.service", "lifecycle-prune.service"):

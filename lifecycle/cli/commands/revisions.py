@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from lifecycle.engine.volume import Volume
 from lifecycle.errors import LifecycleError
 from lifecycle.policies import Plan
 from lifecycle.report import documents
+
+log = logging.getLogger("lifecycle.prune")
 
 _NUMBER = click.argument("number", metavar="N", type=click.IntRange(min=0))
 
@@ -136,7 +139,9 @@ def _prune(session: Session, several: Iterator[_Named], *, dry_run: bool) -> Non
             session.exit_status = FAILED
             found.append({"id": name, "error": str(error)})
             text = str(error)
-            lines.append(text if text.startswith(f"{name}: ") else f"{name}: {text}")
+            text = text if text.startswith(f"{name}: ") else f"{name}: {text}"
+            lines.append(text)
+            log.warning("%s", text)  # the daily unit's standard output is no one's
         else:
             found.append({**documents.of_plan(volume, plan), "id": name})
             lines += _lines(name, plan, dry_run=dry_run)
