@@ -8,6 +8,8 @@ from lifecycle.linux.directories import Directory
 
 KEPT = -1
 """The group's number where only a user is named: it stays as it is."""
+_NONE = KEPT % 2**32
+"""The same as the kernel has it: from here on there are no numbers of users and groups."""
 
 
 def hand_over(fd: int, owner: str, root: str, vm: str) -> None:
@@ -43,12 +45,24 @@ def resolve(owner: str) -> tuple[int, int]:
 
     user, _, group = owner.partition(":")
     try:
-        number = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
+        number = _number(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
         if not group:
             return number, KEPT
-        return number, int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+        return number, _number(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
     except KeyError:
         raise Unsupported(
             f"the owner {owner!r}, to whom working images are to be given, is not known on this machine; make that"
             " user and group, or set `owner` otherwise"
         ) from None
+
+
+def _number(text: str) -> int:
+    """Return the number of a user or a group.
+
+    Raises:
+        KeyError: there can be none of that number.
+    """
+    number = int(text)
+    if number >= _NONE:
+        raise KeyError(number)
+    return number

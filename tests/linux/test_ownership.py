@@ -10,7 +10,7 @@ import pytest
 
 from lifecycle import InUse, InvalidConfig, Pool, State, Volume, events
 from lifecycle.errors import Holder, Unsupported
-from lifecycle.linux import holders
+from lifecycle.linux import holders, ownership
 from support.command_line import Call
 from support.disks import SIZE, cycle, disk, draw, seen
 from support.holding_open import by_this_process
@@ -142,6 +142,30 @@ def test_what_is_no_owner_is_not_set(volume: Volume, owner: str) -> None:
     if owner:
         with pytest.raises(InvalidConfig, match="USER or USER:GROUP"):
             volume.configure(owner=owner)
+
+
+TOO_HIGH = ["4294967295", "4294967296", "99999999999", "9" * 100, "0:4294967295"]
+
+
+@pytest.mark.parametrize("owner", TOO_HIGH)
+def test_a_number_that_no_user_has_is_not_set(call: Call, xfs_pool: Pool, owner: str) -> None:
+    xfs_pool.create_volume("ci-42/root", SIZE)
+    complaint = call("set", "ci-42/root", f"owner={owner}", status=2).complaint
+    assert "users and groups have numbers up to 4294967294" in complaint
+    assert call("start", "ci-42/root").out.startswith("ci-42/root: started")
+
+
+@pytest.mark.parametrize("owner", TOO_HIGH)
+def test_a_number_that_no_user_has_and_that_is_set_already_stops_the_start(owner: str) -> None:
+    with pytest.raises(Unsupported, match="is not known on this machine"):
+        ownership.resolve(owner)
+
+
+def test_the_highest_numbers_can_be_set(volume: Volume) -> None:
+    volume.configure(owner="4294967294:4294967294")
+    volume.start()
+    held = os.stat(volume.path)
+    assert (held.st_uid, held.st_gid) == (4294967294, 4294967294)
 
 
 # ---------------------------------------------------------------- what cannot be known
