@@ -222,6 +222,12 @@ def change_config(
     unknown = [key for key in changes if key not in CHANGEABLE]
     if unknown:
         raise InvalidConfig(where, f"`{unknown[0]}` cannot be set; {', '.join(CHANGEABLE)} can")
+    if changes.get("source") is not None and config.source is None:
+        raise InvalidConfig(
+            where,
+            f"it is {config.kind}, and only a disposable has a source:"
+            " `lifecycle create VM/NAME --source …` makes one",
+        )
     after = check_config(where, volume_config(where, **{**config._asdict(), **changes}))
     check_keep(changes.get("keep"), zone)
     if after.kind is not config.kind:

@@ -317,7 +317,7 @@ def test_a_setting_can_be_changed(
         (PERSISTENT, {"rw": "no"}, InvalidConfig, "`rw` cannot be 'no'"),
         (PERSISTENT, {"keep": ""}, InvalidPolicy, "it is empty"),
         (PERSISTENT, {"keep": "lots"}, InvalidPolicy, "there is no term `lots`"),
-        (PERSISTENT, {"source": "tpl/root"}, InvalidConfig, "not both"),
+        (PERSISTENT, {"source": "tpl/root"}, InvalidConfig, "it is persistent"),
         (DISPOSABLE, {"source": None}, InvalidConfig, "a disposable volume cannot become volatile"),
         (DISPOSABLE, {"source": "../root"}, InvalidName, "`.` or `..`"),
         (DISPOSABLE, {"source": ""}, InvalidName, "it is empty"),

@@ -171,7 +171,7 @@ def set_command(session: Session, volume_id: str, settings: tuple[str, ...]) -> 
             raise click.UsageError(f"{setting!r} is not KEY=VALUE.")
         changes |= read_setting(volume_id, key.strip(), text.strip())
     volume = session.volume(volume_id)
-    lines = [f"{volume.id}: {key} is now {_shown(value)}" for key, value in changes.items()]
+    lines = [f"{volume.id}: {key} is {_shown(key, value)}" for key, value in changes.items()]
     configured = {key: value for key, value in changes.items() if key != "label"}
     if configured:
         volume.configure(**configured)  # before the label: it is here that settings are refused
@@ -191,8 +191,13 @@ def _next_prune(volume: Volume, changes: Mapping[str, Any]) -> list[str]:
     return [f"{volume.id}: the next prune removes {', '.join(map(str, sorted(removed)))}"]
 
 
-def _shown(value: object) -> str:
-    return {None: "as the pool has it", True: "yes", False: "no"}.get(value, str(value))  # type: ignore[call-overload,no-any-return]
+def _shown(key: str, value: object) -> str:
+    """Say what a setting is now."""
+    if value is None:
+        return "taken away" if key == "label" else "now as the pool has it"
+    if isinstance(value, bool):
+        return "now yes" if value else "now no"
+    return f"now {value}"
 
 
 @command("resize", short_help="Give a volume another size.")
