@@ -62,8 +62,8 @@ def print_table(
     heads: int = 1,
     titled: bool = True,
     gaps: Sequence[int] = _GAPS,
-) -> None:
-    """Print the rows.
+) -> bool:
+    """Print the rows; return whether there was room for columns, or each row was printed in lines of its own.
 
     Args:
         console: where to.
@@ -79,7 +79,7 @@ def print_table(
     fitted = _fitted(console.width, columns, filled, gaps)
     if fitted is None:
         _print_one_below_the_other(console, columns, rows, heads)
-        return
+        return False
     gap, widths = fitted
     table = Table(
         box=None,
@@ -98,6 +98,7 @@ def print_table(
     for row in rows:
         table.add_row(*row)
     _print_without_filling(console, table)
+    return True
 
 
 def lines_of(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> list[str]:

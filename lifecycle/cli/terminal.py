@@ -55,7 +55,7 @@ def _state(document: Document) -> Text:
     for word in ("outdated", "left_over"):
         if document[word]:
             found.append(f" {word.replace('_', ' ')}", style="red")
-    if not document["rw"]:
+    if document["rw"] is False:  # of what could not be read it is not known
         found.append(" read-only", style="dim")
     return found
 
@@ -93,7 +93,9 @@ def print_list(documents: Iterable[Document], pool: str) -> None:
             cell_of(f"no volumes in {pool}; `lifecycle create VM/NAME --size 10G` makes one")
         )
         return
-    print_table(console, _LIST, [_cells(one) for one in found])
+    in_columns = print_table(console, _LIST, [_cells(one) for one in found])
+    if damaged and not in_columns:
+        console.print()
     _print_damage(console, damaged)
 
 
@@ -155,10 +157,12 @@ def print_pools(found: list[Document]) -> None:
         console.print(Text("no pool is known by a name; `lifecycle init DIR` makes one"))
         return
     rows = [_pool_cells(one) for one in found]
-    print_table(console, _POOLS, [*rows, _total(found)])
-    for one in found:
-        if one["problem"] is not None:
-            console.print(cell_of(f"{one['name']}: {one['problem']}"))
+    in_columns = print_table(console, _POOLS, [*rows, _total(found)])
+    problems = [one for one in found if one["problem"] is not None]
+    if problems and not in_columns:
+        console.print()
+    for one in problems:
+        console.print(cell_of(f"{one['name']}: {one['problem']}"))
 
 
 def _pool_cells(one: Document) -> list[Text]:

@@ -260,5 +260,18 @@ def test_very_many_volumes_stand_in_columns_that_wide_characters_keep_to(
     } == {43}
 
 
+@pytest.mark.parametrize(("width", "apart"), [(200, False), (20, True)])
+@pytest.mark.parametrize("command", ["list", "pools"])
+def test_what_is_wrong_stands_apart_from_rows_of_several_lines(
+    crowded: Pool, command: str, width: int, apart: bool
+) -> None:
+    cycle(crowded.create_volume("ci/bad", SIZE), b"one")
+    os.unlink(f"{crowded.path}/ci/bad.img")
+    begins = {"list": "ci/bad: ", "pools": "gone: "}[command]
+    lines = on_a_terminal(width, command)
+    before = [lines[place - 1] for place, line in enumerate(lines) if line.startswith(begins)]
+    assert [not line for line in before] == [apart], lines
+
+
 def test_a_state_that_is_longer_than_others_keeps_its_word_whole() -> None:
     assert all(len(word) <= min(WIDTHS) for word in terminal.STYLES)

@@ -236,7 +236,9 @@ def test_a_directory_that_cannot_be_listed_stops_its_vm_alone(
             name: one["state"] for name, one in listed.items()
         }
         assert (listed["bad"]["damage"], listed["bad"]["name"]) == (why, None)
-        assert f"bad: {why}" in " ".join(call("list", status=1).out.split())
+        shown = call("list", status=1).out
+        assert f"bad: {why}" in " ".join(shown.split())
+        assert "read-only" not in shown  # which it is not known to be
         found = call("verify", "--json", status=1).document
         assert [(one["path"], one["text"]) for one in found if one["harmful"]] == [
             ("bad", f"damaged: {why}")
