@@ -104,7 +104,8 @@ class Session:
 
             bars, counter = Bars(), Counter()
             pool.on_progress = bars.update
-            pool.backend.on_look = counter.update
+            with contextlib.suppress(AttributeError):  # another package's may have no room for it
+                pool.backend.on_look = counter.update
             self._at_the_end.callback(bars.close)
             self._at_the_end.callback(counter.close)
         return pool

@@ -11,6 +11,7 @@ import pytest
 
 from lifecycle import InvalidConfig, LifecycleError, PluginFailed, Pool, State, events
 from lifecycle.backend import Backend
+from lifecycle.cli.session import Session
 from lifecycle.engine import plugged_backend
 from lifecycle.engine.pool import Volume
 from support.command_line import Call
@@ -416,6 +417,19 @@ def test_every_method_that_tells_is_checked() -> None:
     }
     assert told | acts - {"import"} == set(plugged_backend._METHODS)
     assert set(plugged_backend._METHODS) <= set(dir(Backend))
+
+
+def test_one_that_has_no_room_for_who_watches_works_on_a_terminal(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"{SHELF}    def __setattr__(self, name, value):\n"
+    code += "        if name == 'on_look' and value: raise AttributeError(name)\n"
+    code += "        super().__setattr__(name, value)\n"
+    install(tmp_path, "narrow", code, monkeypatch)
+    set_up(place, "narrow")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Session(str(place), as_json=False) as session:
+        assert [volume.id for volume in session.pool] == ["vm/image"]
 
 
 def test_all_else_is_the_backends_own(place: Path, failing: Callable[[str], str]) -> None:
