@@ -11,6 +11,7 @@ import functools
 import os
 import sys
 
+from lifecycle.config import POOL_SIGNS
 from lifecycle.errors import InvalidName, LifecycleError, NoSuchPool, NoSuchVolume, printable
 
 TYPE_CHECKING = False
@@ -74,7 +75,7 @@ class Session:
         known = _known_pools().get(given)
         if known is None or os.path.realpath(known) == os.path.realpath(given):
             return given
-        if any(os.path.lexists(f"{given}/{file}") for file in ("pool.toml", "pool.xfs")):
+        if any(os.path.lexists(f"{given}/{file}") for file in POOL_SIGNS):
             raise WrongUsage(
                 f"{given} is the pool known by that name, {known}, and a directory here:"
                 f" write {known}, or ./{given}."

@@ -17,6 +17,7 @@ import tomllib
 from typing import NamedTuple
 
 from lifecycle import ids
+from lifecycle.config import POOL_SIGNS
 from lifecycle.errors import InAnotherPool, InvalidConfig, InvalidName, LifecycleError, printable
 from lifecycle.linux.directories import Directory
 
@@ -25,8 +26,6 @@ log = logging.getLogger("lifecycle.known_pools")
 _DIRECTORY = "pools.d"
 _ENDING = ".toml"
 _MAX_BYTES = 1 << 16
-_SIGNS = ("pool.toml", "pool.xfs")
-"""What is in a directory that is a pool, or an embedded one that any command mounts."""
 _LOST = "lost+found"
 FSTAB = "/etc/fstab"
 
@@ -130,7 +129,7 @@ def missing_at(path: str) -> str | None:
 
 
 def _is_there(path: str) -> bool:
-    if any(os.path.lexists(f"{path}/{file}") for file in _SIGNS):
+    if any(os.path.lexists(f"{path}/{file}") for file in POOL_SIGNS):
         return True
     try:
         with os.scandir(path) as found:
