@@ -343,12 +343,34 @@ def test_revert_of_a_running_volume_to_a_revision_says_what_goes_first(
     draw(volume, b"lost")
     called = call("revert", "ci/data", "--to", "1")
     assert called.err == (
-        "lifecycle: ci/data is dirty, and no one has its image open:"
-        " what was written since its start is thrown away first\n"
+        "lifecycle: ci/data was dirty, and no one had its image open:"
+        " what was written since its start is thrown away\n"
     )
     assert called.out == "ci/data: reverted to 1\n"
     assert seen(volume) == disk(b"one")
     assert call("revert", "ci/data", "--to", "2").err == ""  # at rest nothing is lost
+
+
+@pytest.mark.parametrize("source", ["dirty", "reverted"])
+def test_of_a_revert_that_is_vetoed_nothing_is_said_to_be_thrown_away(
+    call: Call, vm: Pool, source: str
+) -> None:
+    volume = vm["ci/data"]
+    for mark in (b"one", b"two"):
+        cycle(volume, mark)
+    volume.start()
+    draw(volume, b"kept")
+
+    def object_to(_pool: Pool, *, volume: Volume, change: Change) -> None:
+        if change.source == source:
+            raise RuntimeError("not now")
+
+    events.reverting.connect(object_to)
+    called = call("revert", "ci/data", "--to", "1", status=3)
+    events.reverting.disconnect(object_to)
+    assert "vetoed: not now" in called.complaint
+    assert "thrown away" not in called.err
+    assert volume.state == "dirty"
 
 
 def test_revert_of_a_disposable_at_rest_is_refused(call: Call, vm: Pool) -> None:

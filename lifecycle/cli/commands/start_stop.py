@@ -74,16 +74,16 @@ def revert(session: Session, targets: Sequence[str], *, to: str | None = None) -
             raise WrongUsage(f"--to is a revision's number or `empty`, not {shown(to)}.")
         number = 0 if to == "empty" else int(to)
     volume = session.volume(address)
-    events.reverting.connect(_tell_what_goes_first, sender=volume.pool)
+    events.reverted.connect(_tell_what_went_first, sender=volume.pool)
     say(session, [(volume, volume.revert(number))], single=True)
 
 
-def _tell_what_goes_first(_pool: Pool, *, volume: Volume, change: Change) -> None:
-    """Say, before it happens, that a running volume is to lose what was written on its way to a revision."""
+def _tell_what_went_first(_pool: Pool, *, volume: Volume, change: Change) -> None:
+    """Say that a running volume has lost what was written, on its way to a revision."""
     if change.source in RUNNING and change.asked.get("to") is not None:
         tell_line(
-            f"{volume.id} is {change.source}, and no one has its image open: what was written since its start"
-            " is thrown away first"
+            f"{volume.id} was {change.source}, and no one had its image open: what was written since its start"
+            " is thrown away"
         )
 
 
