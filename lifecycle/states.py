@@ -285,12 +285,21 @@ def why_not(event: str, state: State, facts: Any) -> str:
     """Return the reason why the event is refused now, a clause without a full stop."""
     candidates = rules_for(event, state)
     if not candidates:
-        return _SAID_OF.get(event) or f"this is not possible in the state `{state}`"
+        return _SAID_OF.get(event) or _said_of_state(event, state)
     return _first_failing(candidates, facts).otherwise
 
 
 _SAID_OF = {"create": "there is such a volume already", "stop": "it is not running"}
 """What is said where no row fits, if there is something better to say; `stop` is what hosts call (engine/plan.py)."""
+
+
+def _said_of_state(event: str, state: State) -> str:
+    """Return what is said where no row fits: of a running volume what is for one at rest, and the other way round."""
+    if state in RUNNING and any(rules_for(event, one) for one in AT_REST):
+        return "it is running; stop it first"
+    if state in AT_REST and any(rules_for(event, one) for one in RUNNING):
+        return "it is not running"
+    return f"this is not possible in the state `{state}`"
 
 
 def _first_failing(rules: Iterable[Rule], facts: Any) -> Condition:

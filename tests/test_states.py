@@ -127,8 +127,11 @@ def test_what_is_allowed_and_why_something_is_not_agree_with_the_table(
         if rows:
             assert reason in {one.otherwise for row in rows for one in row.when}
         else:
-            impossible = f"this is not possible in the state `{state}`"
-            assert reason in {impossible, "there is such a volume already"}
+            assert reason in {
+                f"this is not possible in the state `{state}`",
+                "there is such a volume already",
+                "it is running; stop it first" if state in RUNNING else "it is not running",
+            }
 
 
 def test_a_volumes_conditions_never_fit_two_rows_with_different_ends() -> None:
@@ -250,6 +253,13 @@ def test_the_table_says_what_was_promised(
         ("commit", State.STARTED, {}, "this is not possible in the state `started`"),
         ("start", State.ABSENT, {}, "this is not possible in the state `absent`"),
         ("create", State.DIRTY, {}, "there is such a volume already"),
+        ("remove", State.DIRTY, {}, "it is running; stop it first"),
+        ("remove", State.STARTED, {}, "it is running; stop it first"),
+        ("import", State.STARTED, {}, "it is running; stop it first"),
+        ("checkpoint", State.COMMITTED, {}, "it is not running"),
+        ("commit", State.REVERTED, {}, "it is not running"),
+        ("release", State.DIRTY, {}, "this is not possible in the state `dirty`"),
+        ("checkpoint", State.DAMAGED, {}, "this is not possible in the state `damaged`"),
     ],
 )
 def test_a_refusal_has_its_reason(
