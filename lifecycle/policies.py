@@ -280,12 +280,25 @@ def _term(line: str, text: str, zone: tzinfo) -> Keeps:
         return _slots(name, _count(line, text, argument), zone)
     if name == "within":
         duration = argument.removesuffix(_OF_NEWEST)
+        if set(_KNOWN) & set(arguments):
+            raise _without_commas(line, text)
         span, of_newest = _duration(line, duration), duration != argument
         return _within(span, argument, of_newest=of_newest)
     return PluginTerm(line, name, argument, zone, _KNOWN)
 
 
+def _without_commas(line: str, term: str) -> InvalidPolicy:
+    """Return the error for what is several terms, with the commas forgotten."""
+    return InvalidPolicy(
+        line,
+        f"`{term}` is no single term: write one count with each word, and commas between"
+        " (`last 5, 7 daily`)",
+    )
+
+
 def _count(line: str, term: str, argument: str) -> int:
+    if len(argument.split()) > 1:
+        raise _without_commas(line, term)
     if not (argument.isascii() and argument.isdecimal()) or len(argument) > len(str(_MAX_COUNT)):
         raise InvalidPolicy(line, f"`{term}` needs a count, as in `last 5` or `7 daily`")
     return int(argument)
