@@ -47,7 +47,9 @@ def check(path: str, *, setup_check: bool = True) -> None:
         NoReflinks: the file system has none, and `setup_check` is not off. Where only trying would tell, `carry_out`
             tries.
     """
-    if registry.read_pool_file(path) is not None or embedded_xfs.is_there(path):
+    if registry.read_pool_file(
+        path, "there is no such directory"
+    ) is not None or embedded_xfs.is_there(path):
         raise NotAPool(path, "is a pool already; `lifecycle list` shows what it holds")
     missing = known_pools.missing_at(path)
     if missing is not None:

@@ -134,16 +134,20 @@ def not_a_pool(path: str, otherwise: str) -> NotAPool:
     return NotAPool(path, missing or otherwise)
 
 
-def read_pool_file(path: str) -> bytes | None:
-    """Return the content of the directory's pool.toml; None if it has none."""
+def read_pool_file(
+    path: str, otherwise: str = "there is no such directory; `lifecycle init` makes a pool"
+) -> bytes | None:
+    """Return the content of the directory's pool.toml; None if it has none.
+
+    Raises:
+        NotAPool: it cannot be read, or there is no such directory (`otherwise` says so).
+    """
     try:
         with Directory.open(path) as directory:
             return directory.read(settings.POOL_FILE, _MAX_POOL_FILE)
     except FileNotFoundError:
         if not os.path.isdir(path):
-            raise not_a_pool(
-                path, "there is no such directory; `lifecycle init` makes a pool"
-            ) from None
+            raise not_a_pool(path, otherwise) from None
         return None
     except NotADirectoryError as error:
         raise NotAPool(path, "is not a directory") from error

@@ -66,7 +66,8 @@ def test_inside_a_pool(tree: Path, call: Call) -> None:
 
 
 def test_no_directory(tree: Path, call: Call) -> None:
-    assert "no such directory" in call("adopt", str(tree / "none"), status=1).complaint
+    complaint = call("adopt", str(tree / "none"), status=1).complaint
+    assert complaint == f"lifecycle: {tree}/none: there is no such directory.\n"
     assert not (tree / "none").exists()
     assert "is not a directory" in call("adopt", str(tree / "vm/root.img"), status=1).complaint
 
