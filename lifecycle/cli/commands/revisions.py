@@ -79,12 +79,13 @@ def label_command(session: Session, volume_id: str, number: int, text: str) -> N
     session.say(documents.of_volume(volume), f"{volume.id}: {done}")
 
 
-@command("accept", short_help="Take images for right that verify doubts.")
+@command("accept", short_help="Declare images right that verify doubts.")
 @volume_argument()
 def accept_command(session: Session, volume_id: str) -> None:
-    """Take VOLUME's images for right whose seals are lost, as after a copy that did not keep the files' times.
+    """Declare the images of VM/NAME to be right although their seals are lost, as after a copy that did not keep
+    the files' times.
 
-    `lifecycle verify` tells which those are. Whether they are right no one can know but who made the copy.
+    `lifecycle verify` tells which those are. Only the person who made the copy can know whether they are right.
     """
     volume = session.volume(volume_id)
     numbers = volume.accept()
@@ -94,14 +95,18 @@ def accept_command(session: Session, volume_id: str) -> None:
 
 @command("prune", short_help="Remove what retention does not keep.")
 @targets_argument(required=False)
-@click.option("--dry-run", is_flag=True, help="Only show what would be removed, and why not.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Remove nothing; show for each revision why it would stay or go.",
+)
 @all_pools_option()
 def prune_command(
     session: Session, targets: tuple[str, ...], dry_run: bool, all_pools: bool
 ) -> None:
     """Remove the revisions that retention does not keep, of TARGETs or of all volumes.
 
-    Goes on past what fails, as a damaged volume does; exit status 1 then.
+    What fails (a damaged volume, say) is reported and passed over; exit status 1 then.
     """
     if all_pools:
         if targets:
