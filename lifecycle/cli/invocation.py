@@ -25,7 +25,7 @@ from lifecycle.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
 COMPLETES = "_LIFECYCLE_COMPLETE"
@@ -41,6 +41,14 @@ class Interrupted(LifecycleError):
     """Someone pressed Ctrl-C."""
 
 
+class _WithinArray(Exception):
+    """An error in the middle of a JSON array, which is to end with it."""
+
+    def __init__(self, error: LifecycleError | OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def perform(
     function: Callable[..., None],
     *,
@@ -53,12 +61,21 @@ def perform(
     _log_to_stderr(verbose=verbose)
     with Session(pool, as_json=as_json) as session:
         try:
-            function(session, **parameters)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                "interrupted; what was begun is finished or dropped next time"
-            ) from None
+            with _interruption_named():
+                function(session, **parameters)
+        except (LifecycleError, OSError) as error:
+            if session.within_array:
+                raise _WithinArray(error) from error
+            raise
         return session.exit_status
+
+
+@contextlib.contextmanager
+def _interruption_named() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; what was begun is finished or dropped next time") from None
 
 
 def ended(given: Sequence[str], call: Callable[[], int | None]) -> int:
@@ -70,18 +87,24 @@ def ended(given: Sequence[str], call: Callable[[], int | None]) -> int:
         status = call() or 0
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except LifecycleError as error:
-        complain(given, error, str(error))
-        status = _status_of(error)
-    except OSError as error:
-        _complain_of_system(given, error)
-        status = FAILED
+    except _WithinArray as cut_short:
+        status = _complain(given, cut_short.error, within_array=True)
+    except (LifecycleError, OSError) as error:
+        status = _complain(given, error)
     return _flushed(given, status)
 
 
-def _complain_of_system(given: Sequence[str], error: OSError) -> None:
+def _complain(
+    given: Sequence[str], error: LifecycleError | OSError, *, within_array: bool = False
+) -> int:
+    """Say what is wrong, and return the exit status."""
+    if isinstance(error, LifecycleError):
+        complain(given, error, str(error), within_array=within_array)
+        return _status_of(error)
     name = f"{error.filename}: " if error.filename else ""
-    complain(given, error, printable(f"{name}{error.strerror or error}."))
+    text = printable(f"{name}{error.strerror or error}.")
+    complain(given, error, text, within_array=within_array)
+    return FAILED
 
 
 def complain_of_usage(given: Sequence[str], error: Exception, text: str, command: str) -> int:
@@ -99,8 +122,7 @@ def _flushed(given: Sequence[str], status: int) -> int:
         # whoever read our output has gone, or the disk is full: nothing more can be said there
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if status == 0:
-            _complain_of_system(given, error)
-            return FAILED
+            return _complain(given, error)
     return status
 
 
@@ -112,8 +134,10 @@ def _status_of(error: LifecycleError) -> int:
     return USAGE if isinstance(error, _USAGE_ERRORS) else FAILED
 
 
-def complain(arguments: Sequence[str], error: BaseException, text: str) -> None:
-    """Say on stderr what is wrong; where JSON was asked for, say it there too."""
+def complain(
+    arguments: Sequence[str], error: BaseException, text: str, *, within_array: bool = False
+) -> None:
+    """Say on stderr what is wrong; where JSON was asked for, say it there too, to end the array that was begun."""
     if not isinstance(error, BrokenPipeError):
         for line in f"lifecycle: {text}".split("\n"):
             print_line(line, on_stderr=True)
@@ -126,7 +150,8 @@ def complain(arguments: Sequence[str], error: BaseException, text: str) -> None:
         }
         said = {"error": {"kind": type(error).__name__, "message": text, **known}}
         with contextlib.suppress(OSError):  # it may be standard output itself that failed
-            print_line(json_of(said))
+            for line in (",", json_of(said), "]") if within_array else (json_of(said),):
+                print_line(line)
 
 
 class _Brief(logging.Formatter):

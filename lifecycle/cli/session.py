@@ -40,6 +40,8 @@ class Session:
 
     Attributes:
         as_json: whether to print one JSON document instead of text for people.
+        exit_status: that of the command, if it comes to its end.
+        within_array: whether the document is an array that was begun and is not at its end.
     """
 
     def __init__(self, given: str | None, *, as_json: bool) -> None:
@@ -48,6 +50,7 @@ class Session:
         self._pools: dict[str, Pool] = {}
         self.as_json = as_json
         self.exit_status = 0
+        self.within_array = False
         self._at_the_end = contextlib.ExitStack()
 
     def __enter__(self) -> Session:
@@ -205,9 +208,11 @@ class Session:
         """Print documents as one JSON array, a line each, as they come: there may be very many."""
         opening = "["
         for document in found:  # if the first cannot be had, there is but the error's document
+            self.within_array = True
             _write(f"{opening}\n{json_of(document)}")
             opening = ","
         _write("[\n]\n" if opening == "[" else "\n]\n")
+        self.within_array = False
 
     def say(self, document: Any, *lines: str) -> None:
         """Print the document as JSON, or the lines for people."""

@@ -2,16 +2,60 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lifecycle import Pool, events
+from lifecycle import Pool, Refused, events
+from lifecycle.report import documents
 from support.command_line import SCRIPT, Call, begin, call_apart, finish
 from support.disks import SIZE, cycle, disk, seen
+
+# ---------------------------------------------------------------- an array that is cut short
+
+
+@pytest.mark.parametrize("told", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("error", "kind", "message", "expected"),
+    [
+        (OSError(errno.EIO, "broken", "here"), "OSError", "here: broken.", 1),
+        (Refused("ci/b", "dirty", "look", "not now"), "Refused", "cannot look: not now.", 3),
+        (KeyboardInterrupt(), "Interrupted", "interrupted; ", 130),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_a_list_that_fails_half_way_is_whole_json_that_ends_with_the_error(
+    call: Call,
+    xfs_pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+    told: int,
+    error: BaseException,
+    kind: str,
+    message: str,
+    expected: int,
+) -> None:
+    for name in ("a", "b"):
+        xfs_pool.create_volume(f"ci/{name}", SIZE)
+    whole = documents.of_survey
+
+    def cut_short(*given: Any) -> Iterator[Any]:
+        yield from itertools.islice(whole(*given), told)
+        raise error
+
+    monkeypatch.setattr(documents, "of_survey", cut_short)
+    called = call("list", "--json", status=expected)
+    *listed, last = called.document if told else [called.document]
+    assert [one["id"] for one in listed] == ["ci/a", "ci/b"][:told]
+    assert (last["error"]["kind"], message in last["error"]["message"]) == (kind, True)
+    assert message in called.said
+
 
 # ---------------------------------------------------------------- exit statuses
 
