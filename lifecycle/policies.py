@@ -120,15 +120,6 @@ class Policy(NamedTuple):
         )
 
 
-def plan(line: str, revisions: Iterable[Revision], now: datetime, zone: str = "UTC") -> Plan:
-    """Return what the policy written in this line makes of the revisions: `parse(line).plan(…)` in one call.
-
-    Raises:
-        InvalidPolicy: the line is no policy.
-    """
-    return parse(line, zone).plan(revisions, now)
-
-
 # ---------------------------------------------------------------- the terms
 
 

@@ -224,7 +224,7 @@ def test_a_time_zone_is_one_or_an_invalid_policy(name: str) -> None:
 def test_a_plan_judges_each_revision_and_spares_the_protected(
     line: str, history: list[Revision], zone: str
 ) -> None:
-    plan = policies.plan(line, history, AT, zone)
+    plan = policies.parse(line, zone).plan(history, AT)
     assert [one.number for one in plan.verdicts] == sorted(one.number for one in history)
     assert sorted(plan.keep + plan.remove) == sorted(one.number for one in history)
     assert all(one.reasons for one in plan.verdicts)
@@ -238,17 +238,17 @@ def test_a_plan_judges_each_revision_and_spares_the_protected(
 def test_a_union_keeps_what_either_keeps(
     one: str, other: str, history: list[Revision], zone: str
 ) -> None:
-    both = policies.plan(f"{one}, {other}", history, AT, zone).keep
-    apart = [policies.plan(line, history, AT, zone).keep for line in (one, other)]
+    both = policies.parse(f"{one}, {other}", zone).plan(history, AT).keep
+    apart = [policies.parse(line, zone).plan(history, AT).keep for line in (one, other)]
     assert set(both) == {*apart[0], *apart[1]}
 
 
 @fuzz
 @given(LINES, HISTORIES, ZONES)
 def test_pruning_twice_is_pruning_once(line: str, history: list[Revision], zone: str) -> None:
-    kept = policies.plan(line, history, AT, zone).keep
+    kept = policies.parse(line, zone).plan(history, AT).keep
     left = [revision for revision in history if revision.number in kept]
-    assert policies.plan(line, left, AT, zone).keep == kept
+    assert policies.parse(line, zone).plan(left, AT).keep == kept
 
 
 # ---------------------------------------------------------------- records

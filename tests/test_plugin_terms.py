@@ -78,7 +78,7 @@ first = datetime.fromisoformat("2026-03-02T23:30Z")
 history = [Revision(1 + days, first + timedelta(days=days)) for days in range(20)]
 now = first + timedelta(days=20)
 try:
-    plan = policies.plan(sys.argv[1], history, now, sys.argv[2])
+    plan = policies.parse(sys.argv[1], sys.argv[2]).plan(history, now)
     answer = {one.number: one.reasons for one in plan.verdicts if one.keep}
 except InvalidPolicy as error:
     answer = error.reason

@@ -111,14 +111,14 @@ HISTORY = revisions(
 def test_each_term_keeps_the_newest_of_what_it_counts_and_says_why(
     line: str, kept: dict[int, str]
 ) -> None:
-    found = policies.plan(line, HISTORY, NOW)
+    found = policies.parse(line).plan(HISTORY, NOW)
     assert reasons(found) == {number: (reason,) for number, reason in kept.items()}
     assert found.keep == tuple(sorted(kept))
     assert found.remove == tuple(sorted(set(range(1, 9)) - set(kept)))
 
 
 def test_what_no_term_keeps_goes_and_the_reason_is_the_line() -> None:
-    found = policies.plan("last 1, daily 1", HISTORY[6:], NOW)
+    found = policies.parse("last 1, daily 1").plan(HISTORY[6:], NOW)
     assert found.verdicts == (
         policies.Verdict(7, keep=False, reasons=("not in `last 1, daily 1`",)),
         policies.Verdict(8, keep=True, reasons=("last 1", "daily 2026-03-20")),
@@ -126,7 +126,7 @@ def test_what_no_term_keeps_goes_and_the_reason_is_the_line() -> None:
 
 
 def test_a_line_is_a_union_and_keep_wins() -> None:
-    found = policies.plan("last 0, 1 daily, monthly 2, within 3d", HISTORY, NOW)
+    found = policies.parse("last 0, 1 daily, monthly 2, within 3d").plan(HISTORY, NOW)
     assert reasons(found) == {
         4: ("monthly 2026-01",),
         5: ("within 3d",),
@@ -138,20 +138,20 @@ def test_a_line_is_a_union_and_keep_wins() -> None:
 
 @pytest.mark.parametrize("line", ["last 0", "last 3, 2 daily", "all", "within 1h"])
 def test_a_volume_without_revisions_has_an_empty_plan(line: str) -> None:
-    found = policies.plan(line, [], NOW)
+    found = policies.parse(line).plan([], NOW)
     assert (found.verdicts, found.keep, found.remove) == ((), (), ())
 
 
 def test_the_order_in_which_revisions_are_given_does_not_matter() -> None:
     line = "last 2, 3 daily, 2 monthly"
-    assert policies.plan(line, HISTORY[::-1], NOW) == policies.plan(line, HISTORY, NOW)
+    assert policies.parse(line).plan(HISTORY[::-1], NOW) == policies.parse(line).plan(HISTORY, NOW)
 
 
 def test_planning_again_after_pruning_removes_nothing_more() -> None:
     line = "last 2, 2 hourly, 3 daily, 2 weekly, 3 monthly, 2 yearly"
-    kept = policies.plan(line, HISTORY, NOW).keep
+    kept = policies.parse(line).plan(HISTORY, NOW).keep
     left = [revision for revision in HISTORY if revision.number in kept]
-    assert policies.plan(line, left, NOW).keep == kept
+    assert policies.parse(line).plan(left, NOW).keep == kept
 
 
 # ---------------------------------------------------------------- how a line is written
@@ -171,7 +171,7 @@ def test_planning_again_after_pruning_removes_nothing_more() -> None:
     ],
 )
 def test_two_ways_to_write_the_same(written: str, same_as: str) -> None:
-    first, second = (policies.plan(line, HISTORY, NOW) for line in (written, same_as))
+    first, second = (policies.parse(line).plan(HISTORY, NOW) for line in (written, same_as))
     assert first.keep == second.keep
 
 
@@ -268,14 +268,14 @@ def test_an_unknown_time_zone_is_refused(zone: str) -> None:
 def test_protected_revisions_stay_and_take_no_slot(mark: str, reason: str, line: str) -> None:
     history = revisions("2026-03-16", "2026-03-17", "2026-03-18", "2026-03-19")
     history[3] = Revision(4, history[3].at, **{mark: True})
-    found = policies.plan(line, history, NOW)
+    found = policies.parse(line).plan(history, NOW)
     assert found.keep == (2, 3, 4)
     assert reasons(found)[4] == (reason,)
 
 
 def test_a_revision_from_the_future_stays_and_takes_no_slot() -> None:
     history = revisions("2026-03-18", "2026-03-19", "2026-03-20 12:00:00", "2026-03-20 12:00:01")
-    found = policies.plan("last 1, within 1h", history, NOW)
+    found = policies.parse("last 1, within 1h").plan(history, NOW)
     assert reasons(found) == {3: ("last 1", "within 1h"), 4: ("from the future",)}
 
 
@@ -286,7 +286,7 @@ def test_last_0_keeps_none_but_the_protected() -> None:
         Revision(3, moment("2026-03-03"), needed=True),
         Revision(4, moment("2030-01-01")),
     ]
-    assert reasons(policies.plan("last 0", history, NOW)) == {
+    assert reasons(policies.parse("last 0").plan(history, NOW)) == {
         1: ("pinned", "current"),
         3: ("needed by other images",),
         4: ("from the future",),
@@ -298,9 +298,9 @@ def test_last_0_keeps_none_but_the_protected() -> None:
 
 def test_order_is_by_number_when_the_clock_ran_backwards() -> None:
     history = revisions("2026-03-19 10:00", "2026-03-01 08:00", "2026-03-01 07:00")
-    assert reasons(policies.plan("last 1", history, NOW)) == {3: ("last 1",)}
-    assert reasons(policies.plan("daily 1", history, NOW)) == {3: ("daily 2026-03-01",)}
-    assert reasons(policies.plan("daily 2", history, NOW)) == {
+    assert reasons(policies.parse("last 1").plan(history, NOW)) == {3: ("last 1",)}
+    assert reasons(policies.parse("daily 1").plan(history, NOW)) == {3: ("daily 2026-03-01",)}
+    assert reasons(policies.parse("daily 2").plan(history, NOW)) == {
         1: ("daily 2026-03-19",),
         3: ("daily 2026-03-01",),
     }
@@ -308,20 +308,20 @@ def test_order_is_by_number_when_the_clock_ran_backwards() -> None:
 
 def test_a_period_that_the_clock_came_back_to_is_one_slot() -> None:
     history = revisions("2026-03-10", "2026-03-11", "2026-03-10 05:00", "2026-03-12")
-    assert policies.plan("daily 2", history, NOW).keep == (3, 4)
-    assert policies.plan("daily 3", history, NOW).keep == (2, 3, 4)
+    assert policies.parse("daily 2").plan(history, NOW).keep == (3, 4)
+    assert policies.parse("daily 3").plan(history, NOW).keep == (2, 3, 4)
 
 
 @pytest.mark.parametrize("span", [timedelta(hours=36), timedelta(days=1, hours=12)])
 def test_within_keeps_what_is_exactly_as_old(span: timedelta) -> None:
     second = timedelta(seconds=1)
     history = [Revision(1, NOW - span - second), Revision(2, NOW - span), Revision(3, NOW)]
-    assert policies.plan("within 36h", history, NOW).keep == (2, 3)
+    assert policies.parse("within 36h").plan(history, NOW).keep == (2, 3)
 
 
 def test_within_0_keeps_what_was_made_this_moment() -> None:
     history = revisions("2026-03-20 11:59:59", "2026-03-20 12:00:00")
-    assert policies.plan("within 0h", history, NOW).keep == (2,)
+    assert policies.parse("within 0h").plan(history, NOW).keep == (2,)
 
 
 IDLE = ("2026-01-01", "2026-01-08 12:00", "2026-01-09 12:00", "2026-01-10 12:00")
@@ -344,26 +344,26 @@ IDLE = ("2026-01-01", "2026-01-08 12:00", "2026-01-09 12:00", "2026-01-10 12:00"
 def test_what_is_idle_loses_all_unless_it_is_counted_from_the_newest(
     line: str, now: str, kept: tuple[int, ...]
 ) -> None:
-    assert policies.plan(line, revisions(*IDLE), moment(now)).keep == kept
+    assert policies.parse(line).plan(revisions(*IDLE), moment(now)).keep == kept
 
 
 @pytest.mark.parametrize("mark", ["pinned", "current", "needed"])
 def test_the_newest_is_the_newest_of_those_that_are_no_exception(mark: str) -> None:
     exception = Revision(5, moment("2026-03-01"), **{mark: True})
     history = [*revisions(*IDLE), exception, Revision(6, moment("2030-01-01"))]
-    found = policies.plan("within 1d of the newest", history, NOW)
+    found = policies.parse("within 1d of the newest").plan(history, NOW)
     assert found.keep == (3, 4, 5, 6)
 
 
 def test_the_newest_is_that_of_the_highest_number_when_the_clock_ran_backwards() -> None:
     # what bears a later time than the newest is kept too: in doubt nothing is removed
     history = revisions("2026-01-01", "2026-03-05", "2026-02-01", "2026-02-02")
-    assert policies.plan("within 1d of the newest", history, NOW).keep == (2, 3, 4)
+    assert policies.parse("within 1d of the newest").plan(history, NOW).keep == (2, 3, 4)
 
 
 def test_slots_that_are_not_filled_do_not_keep_the_oldest() -> None:
     history = revisions("2026-03-18 08:00", "2026-03-18 09:00", "2026-03-18 10:00")
-    assert policies.plan("7 daily, 12 monthly", history, NOW).keep == (3,)
+    assert policies.parse("7 daily, 12 monthly").plan(history, NOW).keep == (3,)
 
 
 @pytest.mark.parametrize(
@@ -376,14 +376,14 @@ def test_slots_that_are_not_filled_do_not_keep_the_oldest() -> None:
 def test_a_day_ends_at_midnight_of_the_time_zone(zone: str, kept: dict[int, str]) -> None:
     # 23:30 UTC is half past midnight of the next day in Berlin
     history = revisions("2026-03-10 22:30", "2026-03-10 23:30", "2026-03-11 09:00")
-    found = policies.plan("daily 2", history, NOW, zone)
+    found = policies.parse("daily 2", zone).plan(history, NOW)
     assert reasons(found) == {number: (reason,) for number, reason in kept.items()}
 
 
 def test_now_may_be_of_any_zone() -> None:
     berlin = NOW.astimezone(policies.time_zone("Europe/Berlin"))
     line = "last 1, 2 daily, within 3d"
-    assert policies.plan(line, HISTORY, berlin) == policies.plan(line, HISTORY, NOW)
+    assert policies.parse(line).plan(HISTORY, berlin) == policies.parse(line).plan(HISTORY, NOW)
 
 
 def test_the_day_on_which_summer_time_begins_has_23_hours() -> None:
@@ -391,7 +391,7 @@ def test_the_day_on_which_summer_time_begins_has_23_hours() -> None:
     history = revisions(
         "2026-03-28 22:59", "2026-03-28 23:00", "2026-03-29 21:59", "2026-03-29 22:00"
     )
-    found = policies.plan("daily 9", history, moment("2026-04-01"), "Europe/Berlin")
+    found = policies.parse("daily 9", "Europe/Berlin").plan(history, moment("2026-04-01"))
     assert reasons(found) == {
         1: ("daily 2026-03-28",),
         3: ("daily 2026-03-29",),
@@ -401,7 +401,7 @@ def test_the_day_on_which_summer_time_begins_has_23_hours() -> None:
 
 def test_the_hour_that_comes_twice_when_summer_time_ends_is_two_hours() -> None:
     history = revisions("2026-10-25 00:10", "2026-10-25 00:50", "2026-10-25 01:10")
-    found = policies.plan("hourly 9", history, moment("2026-11-01"), "Europe/Berlin")
+    found = policies.parse("hourly 9", "Europe/Berlin").plan(history, moment("2026-11-01"))
     assert reasons(found) == {
         2: ("hourly 2026-10-25 02:00 +0200",),
         3: ("hourly 2026-10-25 02:00 +0100",),
@@ -412,5 +412,5 @@ def test_within_counts_hours_that_passed_not_hours_of_the_wall_clock() -> None:
     # noon to noon over the change to summer time is 23 hours
     history = revisions("2026-03-28 11:00")
     noon = moment("2026-03-29 10:00")
-    assert policies.plan("within 23h", history, noon, "Europe/Berlin").keep == (1,)
-    assert policies.plan("within 22h", history, noon, "Europe/Berlin").keep == ()
+    assert policies.parse("within 23h", "Europe/Berlin").plan(history, noon).keep == (1,)
+    assert policies.parse("within 22h", "Europe/Berlin").plan(history, noon).keep == ()
