@@ -410,9 +410,9 @@ class Volume(Fixed):
         return metadata.accept(self)
 
     def configure(self, **settings: Any) -> VolumeConfig:
-        """Change how the volume is set up: `rw`, `keep`, `on_crash`, `source`, `snapshots`, `precache`, `ready`.
+        """Change how the volume is set up. Durable when this returns.
 
-        Durable when this returns.
+        What can be changed: `rw`, `keep`, `on_crash`, `source`, `snapshots`, `precache`, `ready`, `owner`.
 
         Returns:
             the configuration as it is then.

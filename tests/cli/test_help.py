@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import click
 import pytest
 
-from lifecycle import Pool
+from lifecycle import Pool, Volume
 from lifecycle.cli.app import COMMANDS, cli
+from lifecycle.cli.settings import SETTABLE
+from lifecycle.config import CHANGEABLE
 from support.command_line import Call, call_apart
 from support.disks import SIZE
 
@@ -46,6 +49,15 @@ def test_the_help_lists_every_command_with_what_it_does(call: Call, asked: str) 
     lines = [" ".join(line.split()) for line in call(asked).out.splitlines()]
     for name in NAMES:
         assert f"{name} {command_of(name).short_help}" in lines
+
+
+@pytest.mark.parametrize("key", SETTABLE)
+def test_each_setting_is_named_wherever_they_are(call: Call, key: str) -> None:
+    assert f"{key}=" in " ".join(call("set", "--help").out.split())
+    if key in CHANGEABLE:
+        assert f"`{key}`" in str(Volume.configure.__doc__)
+    page = Path(__file__).parents[2].joinpath("docs", "settings.md").read_text()
+    assert re.search(rf"^\| .*`{key}`.* \|", page.partition("## A volume's")[2], re.MULTILINE)
 
 
 @pytest.mark.parametrize("words", list(leaves(cli, NAMES)), ids=" ".join)

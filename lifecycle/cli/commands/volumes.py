@@ -109,7 +109,10 @@ def _source(session: Session, address: str, pool: Pool) -> str:
 @command("list", short_help="List volumes.")
 @click.argument("vm", metavar="[VM]", required=False, shell_complete=complete)
 def list_command(session: Session, vm: str | None) -> None:
-    """List all volumes, or one VM's. Exit status 1 if a directory cannot be listed."""
+    """List all volumes, or one VM's. Exit status 1 if a directory cannot be listed.
+
+    What ends a --json list early is its last element: {"error": …}.
+    """
     found = _failing_for_directories(session, _listed(session, vm))
     if session.as_json:
         session.say_each(found)
@@ -157,7 +160,7 @@ def show_command(session: Session, volume_id: str) -> None:
 @click.argument("settings", metavar="KEY=VALUE…", nargs=-1, required=True)
 def set_command(session: Session, volume_id: str, settings: tuple[str, ...]) -> None:
     """Change settings: rw=yes|no, keep=POLICY, revisions_to_keep=N, on_crash=resume|commit|revert, source=VM/NAME,
-    snapshots=yes|no, precache=auto|always|never, ready=N, label=TEXT (of the current image).
+    snapshots=yes|no, precache=auto|always|never, ready=N, owner=USER[:GROUP], label=TEXT (of the current image).
 
     An empty value (keep=) goes back to the pool's. rw, source and snapshots change only at rest. A policy that keeps
     less removes nothing by itself: `prune` does.
