@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 from collections.abc import Set
 
+from lifecycle.linux import files
 from lifecycle.linux.directories import Directory
 
 log = logging.getLogger("lifecycle.tags")
@@ -39,16 +41,35 @@ def put(fd: int, key: str, value: str | None) -> None:
     Where the file system has no extended attributes, that is logged.
     """
     try:
-        if value is None:
-            os.removexattr(fd, _PREFIX + key)
-        else:
-            os.setxattr(fd, _PREFIX + key, value.encode())
+        _put(fd, key, value)
     except OSError as error:
         if value is None and error.errno == errno.ENODATA:
             return
         if error.errno != errno.EOPNOTSUPP:
             raise
         log.warning("no extended attributes on this file system: %r is not noted", key)
+
+
+def _put(fd: int, key: str, value: str | None) -> None:
+    """Put it, though the file's permissions let no one write: its owner, who is asked for them too, may change them."""
+    try:
+        _change(fd, key, value)
+    except PermissionError:
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        if mode & stat.S_IWUSR:
+            raise  # that is not why
+        files.set_mode(fd, mode | stat.S_IWUSR)
+        try:
+            _change(fd, key, value)
+        finally:
+            files.set_mode(fd, mode)
+
+
+def _change(fd: int, key: str, value: str | None) -> None:
+    if value is None:
+        os.removexattr(fd, _PREFIX + key)
+    else:
+        os.setxattr(fd, _PREFIX + key, value.encode())
 
 
 def look_up(directory: Directory, file: str, key: str) -> str | None:

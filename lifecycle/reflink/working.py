@@ -55,8 +55,8 @@ def begin(store: Store, pool: Pool, opened: VolumeImages) -> Steps:
     try:
         with _working_image(store, pool, opened, origin, of_image) as image:
             _grow(image.fd, config)
-            files.set_mode(image.fd, mode)
             recording.seal_unwritten(image.fd, made_from)
+            files.set_mode(image.fd, mode)
             if config.source is None:
                 yield [image.fd]
             else:
