@@ -180,8 +180,10 @@ class Backend(Protocol):
     def accept(self, volume_id: str) -> tuple[int, ...]:
         """Take the images, at rest, for right that `verify` doubts; return their numbers, if there are any. Durable."""
 
-    def tag(self, volume_id: str, key: str, value: str | None) -> None:
+    def tag(self, volume_id: str, key: str, value: str | None, *, durable: bool = False) -> None:
         """Tag the working image; None takes the tag off. A start that uses a left-over image again drops its tags.
+
+        What this does is durable when it returns if `durable` asks for that, else some seconds later.
 
         Raises:
             NoSuchVolume: there is no working image.
@@ -441,7 +443,7 @@ class Volume(Protocol):
     def stop(self, *, discard: bool = False, reason: str | None = None) -> Change:
         """Keep or throw away what the VM wrote, by what kind of volume it is."""
 
-    def tag(self, key: str, value: str | None) -> None:
+    def tag(self, key: str, value: str | None, *, durable: bool = False) -> None:
         """Put a word to the working image."""
 
     def tagged(self, key: str) -> str | None:

@@ -198,7 +198,7 @@ class ReflinkBackend:
         with self.store.acting(volume_id) as opened:
             return reseal.reseal(opened)
 
-    def tag(self, volume_id: str, key: str, value: str | None) -> None:
+    def tag(self, volume_id: str, key: str, value: str | None, *, durable: bool = False) -> None:
         """Tag the working image."""
         with self.store.opened(volume_id) as opened:
             if opened.evidence.working is None:
@@ -206,6 +206,8 @@ class ReflinkBackend:
             fd = opened.open_working()
             try:
                 xattrs.put(fd, key, value)
+                if durable:
+                    working.sync(opened, fd)
             finally:
                 os.close(fd)
 
@@ -249,7 +251,8 @@ class ReflinkBackend:
         with self.store.acting(volume.id) as opened:
             removal.clear(opened)
             if opened.evidence.working is not None:
-                working.drop_tags(opened)
+                with working.dropping_tags(opened) as unflushed:
+                    yield unflushed
                 working.hand_over(self.store, opened)
                 return
             config = opened.record.config

@@ -228,7 +228,7 @@ class DirectoryBackend(Plain):
         view = self.look(volume_id)
         raise ReadOnlyPool(volume_id, view.state, "accept", view.allowed)
 
-    def tag(self, volume_id: str, key: str, value: str | None) -> None:
+    def tag(self, volume_id: str, key: str, value: str | None, *, durable: bool = False) -> None:
         """Nothing: of the VMs that share an image, none is noted."""
 
     # ------------------------------------------------------------ events

@@ -114,7 +114,8 @@ def carry_out(
     if ending is Ending.CRASHED:
         return _apply_crash_policy(volume, view)
     if ending is Ending.SUSPENDED:
-        volume.tag(ENDING, ending)  # so that `recover` does not take it for the leavings of a crash
+        # so that `recover` does not take it for the leavings of a crash
+        volume.tag(ENDING, ending, durable=True)
         return "its working image is kept as it is", None
     # without snapshots there is nothing to go back to, so what was written stays
     discard = ending is Ending.DISCARDED and view.apart
@@ -157,6 +158,6 @@ def _end(volume: Volume, ending: Ending, reason: str | None) -> Ended | None:
 
 def _tag(volume: Volume, ending: Ending) -> None:
     try:
-        volume.tag(ENDING, ending)
+        volume.tag(ENDING, ending, durable=True)
     except (LifecycleError, OSError) as error:
         log.warning("%s: nor could it be noted for later: %s", volume.id, error)

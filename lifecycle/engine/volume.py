@@ -427,16 +427,16 @@ class Volume(Fixed):
         self.pool.make_ahead(self.id)
         return config
 
-    def tag(self, key: str, value: str | None) -> None:
+    def tag(self, key: str, value: str | None, *, durable: bool = False) -> None:
         """Put a word to the working image, for the hosts' own book-keeping; it is gone with the image.
 
-        None takes it off. Takes no lock; durable when the file system next writes its metadata.
+        None takes it off. Takes no lock. It is durable when this returns if that is asked for, else some seconds later.
 
         Raises:
             NoSuchVolume: it is not running. StorageFailed: the file system failed.
         """
         with storage(self.id, "tag"):
-            self.pool.backend.tag(self.id, key, value)
+            self.pool.backend.tag(self.id, key, value, durable=durable)
 
     # ------------------------------------------------------------ inside
 

@@ -22,17 +22,15 @@ _NOT_TOLD = frozenset(
 )
 
 
-def read(fd: int) -> dict[str, str]:
-    """Return the words that `put` put to a file; none where the file system has no extended attributes."""
+def keys(fd: int) -> set[str]:
+    """Return of which keys words were put to a file; none where the file system has no extended attributes."""
     try:
-        found = [name for name in os.listxattr(fd) if name.startswith(_PREFIX)]
-        return {
-            name[len(_PREFIX) :]: os.getxattr(fd, name).decode(errors="replace") for name in found
-        }
+        found = os.listxattr(fd)
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-        return {}
+        return set()
+    return {name[len(_PREFIX) :] for name in found if name.startswith(_PREFIX)}
 
 
 def put(fd: int, key: str, value: str | None) -> None:
@@ -85,7 +83,9 @@ def look_up(directory: Directory, file: str, key: str) -> str | None:
     return found.decode(errors="replace")
 
 
-def drop_all_but(fd: int, kept: Set[str]) -> None:
-    """Take off the words put to a file, but those of these keys."""
-    for key in read(fd).keys() - kept:
+def drop_all_but(fd: int, kept: Set[str]) -> bool:
+    """Take off the words put to a file, but those of these keys; return whether there were any."""
+    dropped = keys(fd) - kept
+    for key in dropped:
         put(fd, key, None)
+    return bool(dropped)

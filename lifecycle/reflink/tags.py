@@ -60,6 +60,6 @@ def put(fd: int, key: str, told: SealTold) -> None:
         log.warning("no room for an extended attribute: %r is not noted", key)
 
 
-def drop_all_of_hosts(fd: int) -> None:
-    """Take off all but what the image says of itself: they were of an earlier run of its VM."""
-    xattrs.drop_all_but(fd, OF_THE_IMAGE)
+def drop_all_of_hosts(fd: int) -> bool:
+    """Take off all but what the image says of itself, which was of an earlier run of its VM; return whether any was."""
+    return xattrs.drop_all_but(fd, OF_THE_IMAGE)

@@ -14,7 +14,7 @@ from lifecycle.config import VolumeConfig
 from lifecycle.errors import InUse, NoSuchVolume
 from lifecycle.linux import files, holders
 from lifecycle.linux.directories import Draft
-from lifecycle.linux.durability import Steps
+from lifecycle.linux.durability import Steps, Unflushed
 from lifecycle.linux.failed_flush import Image
 from lifecycle.model import Change
 from lifecycle.reflink import cloning, images, precached, recording, seals, tags, withdrawal
@@ -158,8 +158,12 @@ def _make_sealed(opened: VolumeImages, fd: int, change: Change) -> None:
         opened.image(fd, opened.current).sync()
 
 
-def drop_tags(opened: VolumeImages) -> None:
+@contextlib.contextmanager
+def dropping_tags(opened: VolumeImages) -> Iterator[Unflushed]:
     """Take the tags off the working image: they were of an earlier run of its VM.
+
+    Yields what the block is to make durable. A tag that a power cut brought back would end the run that begins now as
+    the earlier one was to end, and that may be to throw away what it wrote.
 
     Raises:
         ForeignFile: it has another name elsewhere, through which the VM's writes would be seen.
@@ -169,9 +173,20 @@ def drop_tags(opened: VolumeImages) -> None:
         # asked now, when what a crash left of its making has been cleared away
         if os.fstat(fd).st_nlink > 1:
             withdrawal.require_own_name_only(opened)
-        tags.drop_all_of_hosts(fd)
+        yield [_unflushed(opened, fd)] if tags.drop_all_of_hosts(fd) else []
     finally:
         os.close(fd)
+
+
+def sync(opened: VolumeImages, fd: int) -> None:
+    """Make the working image durable, with all that was written to it and what it says of itself."""
+    unflushed = _unflushed(opened, fd)
+    files.sync_content(unflushed) if isinstance(unflushed, int) else unflushed.sync()
+
+
+def _unflushed(opened: VolumeImages, fd: int) -> int | Image:
+    """Return the working image as what is to be flushed; what is thrown away is never in doubt."""
+    return opened.image(fd, opened.working) if opened.view.saves else fd
 
 
 def resize(opened: VolumeImages, size: int) -> None:
@@ -180,10 +195,7 @@ def resize(opened: VolumeImages, size: int) -> None:
     fd = opened.directory.open_file(opened.working, writable=True)
     try:
         images.truncate(fd, size)
-        if opened.view.saves:
-            opened.image(fd, opened.working).sync()
-        else:
-            files.sync_content(fd)  # what is thrown away is never in doubt
+        sync(opened, fd)
         for device in holders.loop_devices_of(holders.identity(os.fstat(fd))):
             holders.tell_size_to(device)
     finally:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from crash.operations import in_child
 from disks import SIZE, cycle
 from mounts import run
 
 import lifecycle
+from crash.operations import in_child
 from lifecycle import Pool, Volume
 from lifecycle.engine import batch
 from lifecycle.engine.endings import ENDING, Ending, end

@@ -205,7 +205,7 @@ class SqliteBackend(Plain):
                 (*note, image["id"]),
             )
 
-    def tag(self, volume_id: str, key: str, value: str | None) -> None:
+    def tag(self, volume_id: str, key: str, value: str | None, *, durable: bool = False) -> None:
         """Tag the working image."""
         with db.transaction(self.path, write=True) as database:
             row = _row(database, volume_id)
