@@ -54,7 +54,7 @@ from lifecycle.reflink import (
 )
 from lifecycle.reflink.record import Record
 from lifecycle.reflink.store import Store
-from lifecycle.reflink.withdrawal import withdrawn
+from lifecycle.reflink.withdrawal import drop, require_own_name, withdrawn
 from lifecycle.sizes import SECTOR, round_up
 from lifecycle.states import RUNNING
 
@@ -251,6 +251,7 @@ class ReflinkBackend:
         with self.store.acting(volume.id) as opened:
             removal.clear(opened)
             if opened.evidence.working is not None:
+                require_own_name(opened)
                 with working.dropping_tags(opened) as unflushed:
                     yield unflushed
                 working.hand_over(self.store, opened)
@@ -274,7 +275,10 @@ class ReflinkBackend:
 
     def release(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
         """Drop the working image."""
-        with self.store.acting(volume.id) as opened, withdrawn(opened, change) as file:
+        with (
+            self.store.acting(volume.id) as opened,
+            withdrawn(opened, change, throws_away=opened.view.apart) as file,
+        ):
             yield []
             if working.is_written_meanwhile(opened, file):
                 reason = "it was written to this very moment; stop it again"
@@ -282,7 +286,7 @@ class ReflinkBackend:
             if opened.view.moved:
                 opened.directory.rename(file, opened.current)
             else:
-                opened.directory.remove(file)
+                drop(opened, change, file)
             yield [opened.directory]
 
     def commit(self, pool: Pool, *, volume: Volume, change: Change) -> Steps:  # noqa: ARG002
@@ -317,9 +321,9 @@ class ReflinkBackend:
         """Drop the working image; or make an earlier revision current, keeping what is current as one."""
         with self.store.acting(volume.id) as opened:
             if change.source in RUNNING or change.asked.get("discard"):
-                with withdrawn(opened, change) as file:
+                with withdrawn(opened, change, throws_away=True) as file:
                     yield []
-                    yield from working.throw_away(opened, file)
+                    yield from working.throw_away(opened, change, file)
             else:
                 current.go_back(opened, change)
 

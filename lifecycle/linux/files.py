@@ -17,6 +17,9 @@ NO_REFLINKS = frozenset(
 )
 """What FICLONE answers where it cannot clone. Every other error is a real failure."""
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a file system answers that is full, or has given this user all that he may have."""
+
 _WRITE_BIT_ELSEWHERE = ("alpha", "mips", "ppc", "sparc")
 """Machines on which an ioctl that writes is numbered with another bit (asm/ioctl.h)."""
 FICLONE = 0x80049409 if os.uname().machine.startswith(_WRITE_BIT_ELSEWHERE) else 0x40049409

@@ -27,19 +27,22 @@ def remove(opened: VolumeImages, change: Change) -> None:
     """
     found = {Kind.WORKING: opened.evidence.working, Kind.CURRENT: opened.evidence.current}
     with contextlib.ExitStack() as unused:
-        images = [
-            unused.enter_context(withdrawal.withdrawn(opened, change, kind))
-            if status is not None
-            else opened.name + kind
+        images = {
+            kind: unused.enter_context(withdrawal.withdrawn(opened, change, kind, throws_away=True))
             for kind, status in found.items()
-        ]
+            if status is not None
+        }
         clear(opened)
         revisions = (one.file for one in opened.evidence.revisions.values())
         for file in (*revisions, *opened.evidence.revisions.doubles):
             opened.directory.remove(file)
         precached.drop(opened)
-        for file in (opened.name + Kind.COW, *images):
-            opened.directory.remove(file)
+        opened.directory.remove(opened.name + Kind.COW)
+        for kind in found:
+            if kind in images:
+                withdrawal.drop(opened, change, images[kind], kind)
+            else:
+                opened.directory.remove(opened.name + kind)
     opened.directory.sync()
     opened.directory.remove(opened.name + Kind.RECORD)
     opened.directory.sync()

@@ -8,6 +8,9 @@ If someone has it, it gets its name back, and nothing has happened.
 Once it is no one's, it is made this user's own, so that a hypervisor's user, whom it was given to, cannot reopen what
 becomes current. A crash in between leaves the image under the other name, which whoever looks takes for its own
 (reflink/scan.py), and the next event gives its name back.
+
+Another name wants room, which a full btrfs does not have. What is to be thrown away may be what makes room, so it is
+asked under its own name then, and once more in the moment before it is removed.
 """
 
 from __future__ import annotations
@@ -37,37 +40,60 @@ _AWAY = {Kind.WORKING: Kind.WITHDRAWN_WORKING, Kind.CURRENT: Kind.WITHDRAWN_CURR
 
 
 @contextlib.contextmanager
-def withdrawn(opened: VolumeImages, change: Change, kind: str = Kind.WORKING) -> Iterator[str]:
+def withdrawn(
+    opened: VolumeImages, change: Change, kind: str = Kind.WORKING, *, throws_away: bool = False
+) -> Iterator[str]:
     """Take the name of the volume's image away, and yield the other name that it bears within the block.
 
-    If the block fails while the image still bears that name, it gets its own back.
+    If the block fails while the image still bears that name, it gets its own back. Where it is thrown away (by `drop`)
+    and the disk has no room for another name, it keeps its own.
 
     Raises:
         InUse: someone has it open, or that cannot be known; it has its name again.
     """
     file, away = opened.name + kind, opened.name + _AWAY[kind]
+    name = away
     if kind not in opened.evidence.withdrawn:
-        opened.directory.rename(file, away)
+        try:
+            opened.directory.rename(file, away)
+        except OSError as error:
+            if not throws_away or error.errno not in files.NO_ROOM:
+                raise
+            name = file
     try:
-        _require_unused(opened, change, kind, away)
-        yield away
+        _require_unused(opened, change, kind, name, make_own=not throws_away)
+        yield name
     except BaseException:
-        give_back(opened.directory, away, file)
+        _give_back_if_there_is_room(opened.directory, away, file)
         raise
 
 
-def _require_unused(opened: VolumeImages, change: Change, kind: str, away: str) -> None:
-    """Check that no one has the image open, and let it be this user's own.
+def drop(opened: VolumeImages, change: Change, file: str, kind: str = Kind.WORKING) -> None:
+    """Remove an image that is thrown away, by the name that `withdrawn` yielded.
+
+    Raises:
+        InUse: it has kept its own name, and someone has opened it meanwhile.
+    """
+    if file == opened.name + kind:
+        # as near to the removal as can be: a VM that opens it in between writes to a file without a name
+        _require_unused(opened, change, kind, file, make_own=False)
+    opened.directory.remove(file)
+
+
+def _require_unused(
+    opened: VolumeImages, change: Change, kind: str, file: str, *, make_own: bool
+) -> None:
+    """Check that no one has the image open, and if `make_own` let it be this user's own.
 
     Raises:
         InUse: someone has, or that cannot be known.
     """
-    fd = opened.directory.open_file(away)
+    fd = opened.directory.open_file(file)
     try:
         found = count(_ask(fd), kind, opened.unknown_use)
         if found:
             raise InUse(opened.volume_id, change.source, change.event, found)
-        if os.fstat(fd).st_nlink == 1:  # another name is another's: a backup's, say
+        if make_own and os.fstat(fd).st_nlink == 1:  # another name is another's: a backup's, say
             files.make_own(fd)
     finally:
         os.close(fd)
@@ -114,10 +140,36 @@ def give_back(directory: Directory, away: str, file: str) -> None:
         directory.remove(away)
 
 
+def _give_back_if_there_is_room(directory: Directory, away: str, file: str) -> None:
+    """Give an image its own name back; where there is no room for that, a later event does."""
+    try:
+        give_back(directory, away, file)
+    except OSError as error:
+        if error.errno not in files.NO_ROOM:
+            raise
+        log.warning("%s/%s stays %s: %s", directory.path, file, away, error.strerror)
+
+
 def put_back(opened: VolumeImages) -> None:
-    """Give the images their names back that were taken away by an event that was cut off."""
+    """Give the images their names back that were taken away by an event that was cut off, if there is room.
+
+    Without it an event that makes room can do with the other names.
+    """
     for kind in opened.evidence.withdrawn:
-        give_back(opened.directory, opened.name + _AWAY[kind], opened.name + kind)
+        _give_back_if_there_is_room(opened.directory, opened.name + _AWAY[kind], opened.name + kind)
+
+
+def require_own_name(opened: VolumeImages) -> None:
+    """See that the working image bears its own name, by which its VM opens it.
+
+    Raises:
+        OSError: it does not, and there is no room for it.
+    """
+    if Kind.WORKING in opened.evidence.withdrawn:
+        away, file = opened.name + _AWAY[Kind.WORKING], opened.name + Kind.WORKING
+        give_back(opened.directory, away, file)
+        withdrawn = opened.evidence.withdrawn - {Kind.WORKING}
+        opened.evidence = opened.evidence._replace(withdrawn=withdrawn)
 
 
 def require_own_name_only(opened: VolumeImages) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("lifecycle.backend")
 
 _READ_ONLY = 0o400
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def begin(store: Store, pool: Pool, opened: VolumeImages) -> Steps:
@@ -228,23 +226,26 @@ def finishing(opened: VolumeImages, change: Change) -> Iterator[tuple[str, Seque
             os.close(fd)
 
 
-def throw_away(opened: VolumeImages, file: str) -> Steps:
+def throw_away(opened: VolumeImages, change: Change, file: str) -> Steps:
     """Remove the working image, by the name it bears now; the volume then rests without it."""
     record = opened.record._replace(rest=State.REVERTED)
     try:
         with recording.ready(opened, record) as draft:
             yield [draft.fd]
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in files.NO_ROOM:
             raise
-        _throw_away_on_full_disk(opened, file, record)
-    opened.directory.remove(file)
+        _throw_away_on_full_disk(opened, change, file, record)
+    else:
+        withdrawal.drop(opened, change, file)
     yield [opened.directory]
 
 
-def _throw_away_on_full_disk(opened: VolumeImages, file: str, record: Record) -> None:
+def _throw_away_on_full_disk(
+    opened: VolumeImages, change: Change, file: str, record: Record
+) -> None:
     """Remove the working image before the record is written: it is this that makes room for it."""
-    opened.directory.remove(file)
+    withdrawal.drop(opened, change, file)
     opened.directory.sync()
     try:
         recording.write(opened, record)
