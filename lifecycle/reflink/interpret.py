@@ -119,21 +119,22 @@ def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
     """Return what the evidence means; `on_crash` is the pool's crash policy."""
     if _is_absent(evidence):
         return Judgement(View(), evidence.record or Record())
-    damage = evidence.damage or _damage_of_images(evidence)
-    if damage is not None:
-        return _damaged(evidence, on_crash, damage)
-    if is_marked(evidence.current):
-        return _damaged(evidence, on_crash, _CURRENT_IN_DOUBT)
-    if _is_kept(evidence) and is_marked(evidence.working):
-        text = _IN_DOUBT_ALONE if evidence.moved else _IN_DOUBT
-        return _damaged(evidence, on_crash, text, in_doubt=True)
     record = evidence.record or _found_without_record(evidence)
     findings: tuple[str, ...] = ()
-    if record.config.source is None and not evidence.moved:
+    if record.config.source is None and evidence.current_size:
+        # whatever else is wrong, what is current has its own number, and no other image may get that
         record, findings = _settled(evidence, record)
-        damage = _of_another_image(evidence, record)
-        if damage is not None:
-            return _damaged(evidence, on_crash, damage)
+    damage = evidence.damage or _damage_of_images(evidence)
+    if damage is not None:
+        return _damaged(evidence, on_crash, record, damage)
+    if is_marked(evidence.current):
+        return _damaged(evidence, on_crash, record, _CURRENT_IN_DOUBT)
+    if _is_kept(evidence) and is_marked(evidence.working):
+        text = _IN_DOUBT_ALONE if evidence.moved else _IN_DOUBT
+        return _damaged(evidence, on_crash, record, text, in_doubt=True)
+    damage = None if evidence.moved else _of_another_image(evidence, record)
+    if damage is not None:
+        return _damaged(evidence, on_crash, record, damage)
     if evidence.withdrawn:
         findings = (*findings, "an event was cut off before it happened")
     return Judgement(view_of(evidence, record, on_crash), record, findings)
@@ -357,10 +358,14 @@ def origin_of(evidence: Evidence, record: Record) -> Origin | None:
 
 
 def _damaged(
-    evidence: Evidence, on_crash: CrashPolicy, damage: str, *, in_doubt: bool = False
+    evidence: Evidence,
+    on_crash: CrashPolicy,
+    record: Record,
+    damage: str,
+    *,
+    in_doubt: bool = False,
 ) -> Judgement:
-    """Return what can still be said of a volume whose files do not make a whole one."""
-    record = evidence.record or _found_without_record(evidence)
+    """Return what can still be said of a volume whose files do not make a whole one, by the record as it should be."""
     highest = max(evidence.revisions, default=0)
     record = record._replace(next=max(record.next, highest + 1))
     current = record.current if evidence.current_size else None

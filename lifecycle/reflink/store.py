@@ -32,6 +32,9 @@ from lifecycle.states import State
 
 log = logging.getLogger("lifecycle.backend")
 
+_ROUNDS = 4
+"""How often what images say is written down and looked at again: some of it shows only then. An image that there is no
+room to give its name back is found each time."""
 _MOMENT = 0.05
 """Seconds in which someone who only looks has let go of a VM's lock."""
 
@@ -204,19 +207,19 @@ class Store:
     def settle(self, volume_id: str) -> View:
         """Write down what the images say, where the record says otherwise."""
         self._unsettle(volume_id)
-        with self.opened(volume_id) as opened:
-            if not opened.findings and not opened.evidence.second_names:
-                return self._settled(volume_id, opened)
-            for file in opened.evidence.second_names:
-                opened.directory.remove(file)
-        with self.opened(volume_id) as opened:
-            if not opened.findings:
-                return self._settled(volume_id, opened)
-            log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
-            withdrawal.put_back(opened)
-            recording.write_down(opened)
-        with self.opened(volume_id) as opened:
-            return self._settled(volume_id, opened)
+        rounds = 0
+        while True:
+            with self.opened(volume_id) as opened:
+                is_settled = not opened.findings and not opened.evidence.second_names
+                if is_settled or rounds == _ROUNDS:
+                    return self._settled(volume_id, opened)
+                rounds += 1
+                for file in opened.evidence.second_names:
+                    opened.directory.remove(file)
+                if not opened.evidence.second_names:
+                    log.warning("%s: recovered: %s", volume_id, "; ".join(opened.findings))
+                    withdrawal.put_back(opened)
+                    recording.write_down(opened)
 
     def _settled(self, volume_id: str, opened: VolumeImages) -> View:
         """Return the volume as it is; what is done to it under the lock that is held goes by this one look."""
