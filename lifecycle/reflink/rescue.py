@@ -9,7 +9,7 @@ from lifecycle import times
 from lifecycle.linux import failed_flush
 from lifecycle.linux.status import status_of
 from lifecycle.model import CRASH, Change, Note
-from lifecycle.reflink import recording, working
+from lifecycle.reflink import recording, withdrawal, working
 from lifecycle.reflink.images import VolumeImages
 from lifecycle.reflink.names import Kind
 from lifecycle.states import Event
@@ -23,7 +23,12 @@ def rescue(opened: VolumeImages, change: Change) -> tuple[int, str] | None:
 
     Returns:
         the number and file of that revision; None if there is none.
+
+    Raises:
+        ForeignFile: the working image is the only one, and has another name elsewhere. Nothing was changed.
     """
+    if opened.evidence.moved:
+        withdrawal.require_own_name_only(opened)  # put aside, it would leave no volume
     found = {
         Kind.RECORD: opened.evidence.record,
         Kind.CURRENT: opened.evidence.current,
@@ -33,7 +38,7 @@ def rescue(opened: VolumeImages, change: Change) -> tuple[int, str] | None:
     is_shared = image is not None and image.st_nlink > 1  # to seal it would change another file
     for kind, usable in found.items():
         if usable is None or (kind == Kind.WORKING and is_shared):
-            _put_aside(opened, opened.name + kind, change)
+            _put_aside(opened, opened.evidence.file(kind), change)
     if opened.evidence.changed_beside:
         _put_aside(opened, opened.name + Kind.COW, change)
         opened.directory.remove(opened.name + Kind.COW)
