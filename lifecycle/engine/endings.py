@@ -106,8 +106,9 @@ def carry_out(
     """
     if view.read_only:
         ending = Ending.STOPPED  # there is nothing to keep or to throw away
-    if view.in_doubt and ending not in {Ending.DISCARDED, Ending.SUSPENDED}:
-        # what is kept or thrown away of it is for a person to decide, whatever the crash policy
+    if view.in_doubt and ending is not Ending.DISCARDED:
+        # what is kept or thrown away of it is for a person to decide, whatever the crash policy; and a VM that is
+        # suspended counts on an image that the disk may not hold
         raise plan.refusal(volume, view, "stop")
     if ending is Ending.FAILED:
         ending = Ending.CRASHED if view.differs else Ending.STOPPED

@@ -50,6 +50,9 @@ def write_down(opened: VolumeImages) -> None:
     """Write what was found and the record does not say. Durable when this returns.
 
     A current image that gets another number is sealed with it first: so after a crash it still tells its number.
+
+    Raises:
+        FlushError: what others wrote to it is not on the disk, and the volume is damaged from now on.
     """
     image, before = opened.evidence.current, opened.evidence.record
     number, at = opened.record.current, opened.record.at
@@ -58,7 +61,7 @@ def write_down(opened: VolumeImages) -> None:
         fd = opened.open_current()
         try:
             second = seal(opened, fd, number, at)
-            files.sync_content(fd)
+            opened.image(fd, opened.current).sync()  # others wrote it
         finally:
             os.close(fd)
         opened.record = opened.record._replace(stamp=second)

@@ -20,7 +20,7 @@ import pytest
 from crash.operations import in_child
 from lifecycle import Pool, State, StorageFailed, Volume, events
 from lifecycle.engine.endings import Ending, end
-from lifecycle.errors import FlushFailed, LifecycleError, Refused
+from lifecycle.errors import FlushError, FlushFailed, LifecycleError, Refused
 from lifecycle.linux import durability, failed_flush
 from support.command_line import Call
 from support.disks import MIB, cycle, draw, seen, seen_by_vm
@@ -98,6 +98,7 @@ FAILS: dict[str, Callable[[Volume], object]] = {
     "commit": lambda volume: volume.commit(),
     "stop of the VM": lambda volume: volume.pool.vm(volume.vm).stop(),
     "the VM's end": lambda volume: _raise(end([volume], Ending.STOPPED)[0].error),
+    "the VM's suspension": lambda volume: _raise(end([volume], Ending.SUSPENDED)[0].error),
     "checkpoint": lambda volume: volume.checkpoint(),
     "resize": lambda volume: volume.resize(SIZE + MIB),
 }
@@ -404,6 +405,53 @@ def test_an_image_that_was_copied_here_is_not_accepted(disk: ThinDisk, pool: Poo
     assert caught.value.image == str(file)
     with pytest.raises(Refused, match="copy it anew"):
         volume.accept()
+
+
+def test_a_current_image_that_a_copy_without_hard_links_brought(disk: ThinDisk, pool: Pool) -> None:
+    """It gets another number, and is sealed with that: which must not be the last that is heard of it."""
+    volume = pool.create_volume("ci/root", SIZE)
+    for mark in (b"one", b"two"):
+        cycle(volume, mark)
+    volume.revert()
+    current = Path(pool.path, "ci/root.img")
+    status = os.stat(current)
+    disk.refuse()
+    copy = current.with_name("copy")
+    shutil.copy2(current, copy)
+    with open(copy, "r+b") as image:
+        image.seek(REFUSED_AT)
+        image.write(REFUSED)
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.rename(copy, current)
+    with pytest.raises(FlushFailed) as caught:
+        volume.start()
+    assert caught.value.image == str(current)
+    disk.take()
+    for _twice in range(2):
+        with pytest.raises(Refused, match="flush of its current image failed"):
+            volume.start()
+    volume.revert()
+    nothing_is_other_than_on_the_disk(pool, disk)
+
+
+def test_an_image_made_ahead_of_one_that_was_refused(disk: ThinDisk, pool: Pool) -> None:
+    if disk.kind == "plain":
+        pytest.skip("there it is copied, and not flushed")
+    volume = pool.create_volume("ci/root", SIZE)
+    cycle(volume, b"one")
+    volume.configure(precache="always")
+    current = Path(pool.path, "ci/root.img")
+    disk.refuse()
+    with open(current, "r+b") as image:
+        image.seek(REFUSED_AT)
+        image.write(REFUSED)
+    with pytest.raises(FlushError) as caught:
+        pool.backend.make_ahead(volume.id)
+    assert caught.value.filename == str(current)
+    assert not current.with_name("root-precache.img").exists()
+    disk.take()
+    with pytest.raises(Refused, match="flush of its current image failed"):
+        volume.start()
 
 
 def test_a_file_that_is_to_be_imported(disk: ThinDisk, pool: Pool) -> None:
