@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from lifecycle.errors import cut_short
-from lifecycle.linux import durability, failed_flush, files
+from lifecycle.errors import Refused, cut_short
+from lifecycle.linux import copying, durability, failed_flush, files
 from lifecycle.linux.directories import Draft
 from lifecycle.linux.durability import Steps, Unflushed
 from lifecycle.model import Change, Note
@@ -100,9 +100,20 @@ def go_back(opened: VolumeImages, change: Change) -> None:
 
 
 def resize_empty(opened: VolumeImages, size: int, change: Change) -> None:
-    """Give a volume that holds nothing yet, or nothing of its own, another size (bytes)."""
+    """Give a volume that holds nothing yet, or nothing of its own, another size (bytes).
+
+    Raises:
+        Refused: its image holds something all the same, which would be gone.
+    """
     stamp = opened.record.stamp
     if opened.evidence.current is not None:
+        if copying.holds_data(opened.directory, opened.current):
+            file = f"{opened.directory.path}/{opened.current}"
+            reason = (
+                f"its image should be empty, but someone wrote to {file}; `lifecycle import {opened.volume_id} {file}`"
+                " keeps that, and then it can be resized"
+            )
+            raise Refused(opened.volume_id, change.source, change.event, reason)
         precached.drop(opened)
         with opened.draft() as draft:
             images.truncate(draft.fd, size)
