@@ -136,6 +136,10 @@ class Directory:
         except FileNotFoundError:
             return None
 
+    def lets_change(self, name: str) -> bool:
+        """Tell whether this user may change what bears the name: by permissions, and as it is not immutable."""
+        return os.access(name, os.W_OK, dir_fd=self.fd)
+
     def open_file(self, name: str, *, writable: bool = False) -> int:
         """Open a regular file and return its descriptor.
 

@@ -52,13 +52,19 @@ def take_precache(opened: VolumeImages, mode: int) -> bool:
     if status is None:
         return False
     file = opened.name + Kind.PRECACHE
-    if stat.S_IMODE(status.st_mode) != mode:
-        fd = opened.directory.open_file(file)
-        try:
-            set_mode(fd, mode)
-        finally:
-            os.close(fd)
-    opened.directory.rename(file, opened.working)
+    try:
+        if stat.S_IMODE(status.st_mode) != mode:
+            fd = opened.directory.open_file(file)
+            try:
+                set_mode(fd, mode)
+            finally:
+                os.close(fd)
+        opened.directory.rename(file, opened.working)
+    except OSError as error:
+        if not blames_file(error):
+            raise
+        log.warning("%s/%s is passed over: %s", opened.directory.path, file, error.strerror)
+        return False
     return True
 
 
@@ -71,6 +77,22 @@ def fresh_ready(directory: Directory, name: str, origin: Origin, size: int) -> l
         for file, status in statuses
         if isinstance(status, os.stat_result) and is_fresh(status, origin, size)
     ]
+
+
+def can_wait(directory: Directory) -> bool:
+    """Tell whether images can wait in a VM's directory: there is no `.ready` yet, or one that is of use.
+
+    On another file system, or in another subvolume, it is of none: nothing could be moved from there to a disposable.
+    """
+    status = status_of(directory, READY)
+    if status is None:
+        return True
+    return (
+        isinstance(status, os.stat_result)
+        and stat.S_ISDIR(status.st_mode)
+        and status.st_dev == os.fstat(directory.fd).st_dev
+        and directory.lets_change(READY)
+    )
 
 
 def open_ready(directory: Directory) -> Directory | None:
@@ -132,16 +154,12 @@ def claim_ready(
             except FileNotFoundError:
                 continue  # another disposable was quicker
             except OSError as error:
-                if error.errno != errno.EXDEV:
+                if not blames_file(error):
                     raise
-                # two subvolumes, projects or mounts: only a clone goes from one to the other
-                log.info(
-                    "%s/%s cannot be moved into %s: %s",
-                    waiting.path,
-                    file,
-                    here.path,
-                    error.strerror,
-                )
+                # between two subvolumes, projects or mounts only a clone goes, and that is no fault of anyone's
+                level = logging.INFO if error.errno == errno.EXDEV else logging.WARNING
+                whence, why = f"{waiting.path}/{file}", error.strerror
+                log.log(level, "%s cannot be moved into %s: %s", whence, here.path, why)
                 return None
             return claimed
     return None
@@ -164,7 +182,13 @@ def drop_precache(opened: VolumeImages) -> None:
     What makes another image current leaves it, to be replaced in the background, since it is told to be stale at a
     glance: to remove a fragmented one takes longer than all else.
     """
-    opened.directory.remove(opened.name + Kind.PRECACHE)
+    file = opened.name + Kind.PRECACHE
+    try:
+        opened.directory.remove(file)
+    except OSError as error:
+        if not blames_file(error):
+            raise
+        log.warning("%s/%s stays: %s", opened.directory.path, file, error.strerror)
 
 
 def drop_ready(opened: VolumeImages, *, keep: int = 0) -> None:
@@ -172,12 +196,18 @@ def drop_ready(opened: VolumeImages, *, keep: int = 0) -> None:
     waiting = open_ready(opened.directory)
     if waiting is None:
         return
-    with waiting:
-        files = sorted(entry for entry in _listed(waiting) if _is_of(entry, opened.name))
-        for file in files[keep:]:
-            waiting.remove(file)
-    if not keep:
-        opened.directory.remove_directory(READY)  # unless another volume's images wait there
+    try:
+        with waiting:
+            files = sorted(entry for entry in _listed(waiting) if _is_of(entry, opened.name))
+            for file in files[keep:]:
+                waiting.remove(file)
+        if not keep:
+            opened.directory.remove_directory(READY)  # unless another volume's images wait there
+    except OSError as error:
+        if not blames_file(error):
+            raise
+        # they are told to be stale at a glance
+        log.warning("%s: images made ahead stay: %s", waiting.path, error.strerror)
 
 
 def _is_of(file: str, name: str) -> bool:

@@ -65,7 +65,9 @@ def _missing(store: Store, opened: VolumeImages) -> str | None:
     is_due = evidence.working is None and _pays(store, opened)
     if is_due and precached.fresh_precache(opened) is None:
         return Kind.PRECACHE
-    return READY if config.ready and _waiting(opened) < config.ready else None
+    if not config.ready or not precached.can_wait(opened.directory):
+        return None
+    return READY if _waiting(opened) < config.ready else None
 
 
 def _pays(store: Store, opened: VolumeImages) -> bool:
@@ -85,9 +87,11 @@ def _waiting(opened: VolumeImages) -> int:
     size, origin = opened.evidence.current_size, opened.origin
     if size is None or origin is None:
         return 0
-    with contextlib.suppress(FileNotFoundError), opened.directory.child(READY) as directory:
+    directory = precached.open_ready(opened.directory)
+    if directory is None:
+        return 0
+    with directory:
         return len(precached.fresh_ready(directory, opened.name, origin, size))
-    return 0
 
 
 def _make_one(store: Store, volume_id: str, origin: int) -> bool:
