@@ -55,7 +55,7 @@ def begin(store: Store, pool: Pool, opened: VolumeImages) -> Steps:
             _grow(image.fd, config)
             recording.seal_unwritten(image.fd, made_from)
             files.set_mode(image.fd, mode)
-            if config.source is None:
+            if opened.record == opened.evidence.record or config.source is None:
                 yield [image.fd]
             else:
                 with recording.ready(opened, opened.record) as record:
@@ -230,8 +230,9 @@ def throw_away(opened: VolumeImages, change: Change, file: str) -> Steps:
     """Remove the working image, by the name it bears now; the volume then rests without it."""
     record = opened.record._replace(rest=State.REVERTED)
     try:
-        with recording.ready(opened, record) as draft:
-            yield [draft.fd]
+        if record != opened.evidence.record:  # a disposable's stays the same
+            with recording.ready(opened, record) as draft:
+                yield [draft.fd]
     except OSError as error:
         if error.errno not in files.NO_ROOM:
             raise

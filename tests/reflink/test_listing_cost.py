@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -181,3 +182,45 @@ def test_hooks_are_looked_for_once_for_each_of_many(volume: Volume) -> None:
     with mock.patch.object(os, "listdir", side_effect=FileNotFoundError) as looked:
         pool.start(several)
     assert looked.call_count == 2 * len(several)  # the machine's and the pool's
+
+
+# ---------------------------------------------------------------- what is written and flushed
+
+
+def volatile(pool: Pool) -> Volume:
+    return pool.create_volume("ci/root", SIZE, save_on_stop=False)
+
+
+def disposable(pool: Pool) -> Volume:
+    template = pool.create_volume("template/root", SIZE)
+    cycle(template, b"one")
+    return pool.create_volume("ci/root", source=template)
+
+
+@pytest.mark.parametrize("make", [volatile, disposable])
+def test_what_is_thrown_away_writes_no_record_that_stays_the_same(
+    xfs: FileSystem, make: Callable[[Pool], Volume]
+) -> None:
+    volume = make(Pool.create(xfs.new_directory()))
+    record = Path(volume.pool.path, "ci/root.json")
+
+    def run() -> int:
+        with mock.patch.object(os, "fsync", side_effect=os.fsync) as flush:
+            volume.start()
+            draw(volume, b"thrown away")
+            volume.stop()
+        return flush.call_count
+
+    run()
+    written = record.stat()
+    assert run() == 3  # the image, its name, and that the name is gone
+    assert os.path.samestat(record.stat(), written)
+
+
+def test_a_disposable_writes_down_another_image_of_its_source(xfs: FileSystem) -> None:
+    volume = disposable(Pool.create(xfs.new_directory()))
+    for number in (1, 2):
+        volume.start()
+        assert volume.look().begun == number
+        volume.stop()
+        cycle(volume.pool["template/root"], b"another")
