@@ -100,9 +100,11 @@ class Group:
                 " but one of them"
             )
         (entry,) = offered
+        label = _label_of(entry)
+        if entry.pattern.match(entry.value) is None:
+            raise PluginFailed(label, "cannot be loaded: its entry point is not MODULE:OBJECT")
         if entry.module.partition(".")[0] == __name__.partition(".")[0]:
             return Plugin(entry.load())
-        label = _label_of(entry)
         with answering(label, "cannot be loaded: it "):
             return Plugin(entry.load(), label)
 

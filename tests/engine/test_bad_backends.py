@@ -419,6 +419,23 @@ def test_every_method_that_tells_is_checked() -> None:
     assert set(plugged_backend._METHODS) <= set(dir(Backend))
 
 
+@pytest.mark.parametrize(
+    "value", ["bad-shelf:term", "bad_shelf term", ":term", "lifecycle-shelf:x"]
+)
+def test_an_entry_point_that_is_none_is_named(
+    place: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    install(tmp_path, "shelf", "term = 1", monkeypatch)
+    points = tmp_path / "bad_shelf-1.dist-info" / "entry_points.txt"
+    points.write_text(f"[{BACKENDS}]\nshelf = {value}\n")
+    set_up(place, "shelf")
+    complaint = call("list", status=1).complaint
+    assert (
+        f"the driver `shelf` ({value} of bad_shelf 1) cannot be loaded: its entry point"
+        in complaint
+    )
+
+
 def test_one_that_has_no_room_for_who_watches_works_on_a_terminal(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
