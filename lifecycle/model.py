@@ -175,6 +175,15 @@ class View(NamedTuple):
         """Whether what the VM writes is kept."""
         return self.config.save_on_stop and self.config.rw
 
+    def goes_back_to(self, event: str, source: State, to: int | None) -> int | None:
+        """Return the number that an event takes a running volume back to, past what a stop would keep of the run.
+
+        None for all other events. A stop that is advised first could prune that number.
+        """
+        if event != Event.REVERT or source not in RUNNING or not self.saves:
+            return None
+        return self.current if to is None else to
+
     @property
     def owns(self) -> bool:
         """Whether it has images of its own at rest."""

@@ -21,7 +21,6 @@ from lifecycle.linux.durability import Steps
 from lifecycle.model import Change
 from lifecycle.states import (
     RULEBOOK,
-    RUNNING,
     Event,
     State,
     dest_of,
@@ -141,17 +140,8 @@ class Transition:
             holders = self.volume.pool.backend.in_use_by(self.volume.id)
         # an event that pulls the image away asks again, when no one can open it any more, and may know more then
         if any(one.known or self.event == Event.START for one in holders):
-            wanted = self._wanted() if self._throws_away() else None
+            wanted = self.facts.goes_back_to(self.event, self._state, self._asked.get("to"))
             raise InUse(self.volume.id, self._state, self.event, holders, wanted=wanted)
-
-    def _throws_away(self) -> bool:
-        """Tell whether the event throws away what a stop would keep."""
-        return self.event == Event.REVERT and self._state in RUNNING and self.facts.saves
-
-    def _wanted(self) -> int | None:
-        """Return the number that the volume is to rest at when a running one is reverted."""
-        to: int | None = self._asked.get("to")
-        return self.facts.current if to is None else to
 
     def _announce(self, data: EventData) -> None:
         if self.change is None:

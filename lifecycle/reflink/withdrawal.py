@@ -92,7 +92,8 @@ def _require_unused(
     try:
         found = count(_ask(fd), kind, opened.unknown_use)
         if found:
-            raise InUse(opened.volume_id, change.source, change.event, found)
+            wanted = opened.view.goes_back_to(change.event, change.source, change.asked.get("to"))
+            raise InUse(opened.volume_id, change.source, change.event, found, wanted=wanted)
         if make_own and os.fstat(fd).st_nlink == 1:  # another name is another's: a backup's, say
             files.make_own(fd)
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from crash.operations import Operations, watch
-from lifecycle import InUse, Pool, Refused, State, Volume, events
+from lifecycle import Change, InUse, Pool, Refused, State, Volume, events
 from support.disks import SIZE, cycle, disk, draw, seen
 
 LATE = b"late"
@@ -250,3 +250,30 @@ def test_an_image_that_was_about_to_lose_its_other_name_is_as_any_other(pool: Po
         assert list(pool.verify()) == []
         if volume.look().running:
             volume.stop()
+
+
+@pytest.mark.parametrize("to", [None, 1])
+@pytest.mark.parametrize("opened", ["before", "after it was asked"])
+def test_whenever_it_is_found_in_use_it_is_said_how_to_keep_what_is_wanted(
+    xfs_pool: Pool, opened: str, to: int | None
+) -> None:
+    volume = xfs_pool.create_volume("ci/root", SIZE)
+    for mark in (b"one", b"two"):
+        cycle(volume, mark)
+    volume.start()
+    draw(volume, b"three")
+    opener = Opener(volume)
+
+    def open_it(_pool: Pool, *, volume: Volume, change: Change) -> None:
+        if opener.fd is None:
+            opener.try_to_open()
+
+    if opened == "before":
+        opener.try_to_open()
+    else:
+        events.reverting.connect(open_it)
+    with pytest.raises(InUse, match=f"`lifecycle pin ci/root {to or 2}` before that"):
+        volume.revert(to)
+    events.reverting.disconnect(open_it)
+    opener.write_and_close()
+    assert volume.stop().event == "commit"
