@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from disks import SIZE, cycle, disk, draw, seen
 
 from lifecycle import Pool, State, Volume
+from support.disks import SIZE, cycle, disk, draw, seen
 
 Before = dict[int, bytes]
 """What the images of a volume hold, by number; the current one's too."""

@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable
 
 import pytest
-from disks import SIZE, cycle, disk, draw, seen_by_vm
-from failing import backend_fails
-from mounts import FileSystem
 
 from crash.copies import new_directory
 from crash.power import WAYS, Mains
 from lifecycle import Pool, Volume
 from lifecycle.engine.endings import ENDING, Ending, end, unfinished
+from support.disks import SIZE, cycle, disk, draw, seen_by_vm
+from support.failing_backend import backend_fails
+from support.mounts import FileSystem
 
 
 @pytest.fixture(scope="module", params=WAYS)

@@ -12,12 +12,12 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from disks import MIB, cycle, disk, draw, seen, seen_by_vm
-from holding import by_this_process
-from mounts import FileSystem, run
 
 from lifecycle import InUse, Pool, State, StorageFailed, Volume
 from lifecycle.reflink import recording
+from support.disks import MIB, cycle, disk, draw, seen, seen_by_vm
+from support.holding_open import by_this_process
+from support.mounts import FileSystem, run
 
 SIZE = MIB
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from disks import MIB, SIZE, disk, seen
 
 from lifecycle import Pool, Refused, State, Volume
+from support.disks import MIB, SIZE, disk, seen
 
 
 def written_in_place(image: Path) -> None:

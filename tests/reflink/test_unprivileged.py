@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from disks import SIZE, cycle
-from mounts import run
 
 import lifecycle
 from crash.operations import in_child
 from lifecycle import Pool, Volume
 from lifecycle.engine import batch
 from lifecycle.engine.endings import ENDING, Ending, end
+from support.disks import SIZE, cycle
+from support.mounts import run
 
 SOMEONE = 64055
 CLONE_NEWNS = 0x20000

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from disks import SIZE, cycle, disk, draw, seen
 
 from lifecycle import Pool, State, Volume
 from lifecycle.errors import ForeignFile
+from support.disks import SIZE, cycle, disk, draw, seen
 
 
 def contents(directory: Path) -> set[bytes]:

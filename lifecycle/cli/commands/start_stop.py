@@ -126,7 +126,7 @@ def _reverted(_volume: AnyVolume, change: Change) -> str:
     return f"reverted to {change.revision}{' (empty)' if change.revision == 0 else ''}"
 
 
-_WORDS = {
+_WORDS: dict[Event, Callable[[AnyVolume, Change], str]] = {
     Event.START: lambda volume, _change: f"started, at {volume.path}",
     Event.RELEASE: lambda _volume, change: (
         f"released: nothing was written; {change.dest} as before"
