@@ -94,10 +94,12 @@ class Backend(Protocol):
         It is the same at every start.
         """
 
-    def id_of(self, attachment: Attachment) -> str | None:
+    def id_of(self, attachment: Attachment, *, any_image: bool = False) -> str | None:
         """Return the id of the volume that has this attachment, there or not; None if none would have it.
 
-        A file's path is absolute, with the links above the file resolved.
+        Args:
+            attachment: what a VM was given; a file's path is absolute, with the links above the file resolved.
+            any_image: whether the volume's other images count too: the current one, its revisions.
         """
 
     def is_image(self, path: str) -> bool:
@@ -271,7 +273,7 @@ class Plain:
         """Yield the VMs that have volumes."""
         yield from dict.fromkeys(split_id(one)[0] for one in self.volume_ids())
 
-    def id_of(self: Backend, attachment: Attachment) -> str | None:
+    def id_of(self: Backend, attachment: Attachment, *, any_image: bool = False) -> str | None:  # noqa: ARG002
         """Compare it with each volume's."""
         return next((one for one in self.volume_ids() if self.attachment(one) == attachment), None)
 

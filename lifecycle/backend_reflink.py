@@ -123,9 +123,9 @@ class ReflinkBackend:
         """Return the working image, as a file."""
         return Attachment(Attached.FILE, self.store.working_image(volume_id))
 
-    def id_of(self, attachment: Attachment) -> str | None:
-        """Return the id of the volume that a working image of this path would be of."""
-        return look.id_of(self.store, attachment)
+    def id_of(self, attachment: Attachment, *, any_image: bool = False) -> str | None:
+        """Return the id of the volume that a working image, or any image, of this path would be of."""
+        return look.id_of(self.store, attachment, any_image=any_image)
 
     def is_image(self, path: str) -> bool:
         """Tell it by its name."""

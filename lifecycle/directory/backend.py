@@ -145,7 +145,7 @@ class DirectoryBackend(Plain):
         file = name + ENDING if image is None else image.file
         return Attachment(Attached.FILE, f"{self.root}/{vm}/{file}")
 
-    def id_of(self, attachment: Attachment) -> str | None:
+    def id_of(self, attachment: Attachment, *, any_image: bool = False) -> str | None:  # noqa: ARG002
         """Return the id of the volume that has this image."""
         if attachment.kind is not Attached.FILE:
             return None

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from lifecycle import ids
-from lifecycle.errors import InvalidName
-from lifecycle.reflink import names
+VolumeIn = Callable[[str, str], str | None]
+"""From a pool's directory, and a file's path in that, to the id of the volume that the file is an image of."""
 
 _DELETED = " (deleted)"
 _NO_DEVICE = "0"
@@ -92,15 +91,17 @@ class Storage:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
             return cls(mounts.read())
 
-    def ground(self, path: str, pools: Iterable[Named]) -> Ground:
+    def ground(self, path: str, pools: Iterable[Named], volume_in: VolumeIn) -> Ground:
         """Return what the pool in the directory stands on, as far as it can be seen.
 
         Args:
             path: the pool's directory.
             pools: the known pools, that one among them or not.
+            volume_in: returns the id of the volume that a file is an image of, by the pool's directory and the file's
+                path in that; None if of none.
         """
         places = {
-            one.name: place
+            one: place
             for one in pools
             if (place := self._place(os.path.realpath(one.path), frozenset())) is not None
         }
@@ -110,7 +111,7 @@ class Storage:
         for step in self._down(os.path.realpath(path), frozenset()):
             if isinstance(step, Place):
                 file_systems.append(step.file_system)
-                found = found or _holder(step, places)
+                found = found or _holder(step, places, volume_in)
             else:
                 logical = logical or step
         return Ground(found or logical, tuple(dict.fromkeys(file_systems)))
@@ -200,28 +201,21 @@ def is_within(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
-def _holder(place: Place, pools: dict[str, Place]) -> str | None:
+def _holder(place: Place, pools: Mapping[Named, Place], volume_in: VolumeIn) -> str | None:
     """Return the innermost pool that the place lies in, or the volume of it whose image the place is."""
     around = {
-        name: pool.path
-        for name, pool in pools.items()
+        one: pool.path
+        for one, pool in pools.items()
         if pool.file_system == place.file_system
         and pool.path != place.path
         and is_within(place.path, pool.path)
     }
     if not around:
         return None
-    name = max(around, key=lambda one: len(around[one]))
-    vm, _, file = os.path.relpath(place.path, around[name]).rpartition("/")
-    parsed = None if place.removed else names.parse_file(file)
-    if parsed is None:
-        return name
-    volume_id = f"{vm}/{parsed.volume}"
-    try:
-        ids.split_id(volume_id)
-    except InvalidName:
-        return name
-    return f"{name}:{volume_id}"
+    innermost = max(around, key=lambda one: len(around[one]))
+    file = os.path.relpath(place.path, around[innermost])
+    volume_id = None if place.removed else volume_in(innermost.path, file)
+    return innermost.name if volume_id is None else f"{innermost.name}:{volume_id}"
 
 
 def _logical_volume(device: str) -> str | None:

@@ -16,6 +16,7 @@ from lifecycle import ids
 from lifecycle.errors import (
     ForeignFile,
     Holder,
+    InvalidName,
     NoSuchRevision,
     NoSuchVolume,
     Refused,
@@ -161,14 +162,18 @@ def _and_then_raise(found: list[str], failed: list[trees.Found]) -> Iterator[str
             raise StorageFailed(", ".join(other.vm for other in failed), "look", one.problem)
 
 
-def id_of(store: Store, attachment: Attachment) -> str | None:
-    """Return the id of the volume that a working image of this path would be of."""
+def id_of(store: Store, attachment: Attachment, *, any_image: bool) -> str | None:
+    """Return the id of the volume that a working image, or any image, of this path would be of."""
     if attachment.kind is not Attached.FILE:
         return None
     path = os.path.relpath(attachment.name, os.path.realpath(store.root))
     vm, _, file = path.rpartition("/")
     parsed = names.parse_file(file)
-    if not vm or parsed is None or parsed.kind != Kind.WORKING:
+    if not vm or parsed is None or (parsed.kind != Kind.WORKING and not any_image):
+        return None
+    try:
+        ids.check_vm(vm)
+    except InvalidName:
         return None
     return f"{vm}/{parsed.volume}"
 

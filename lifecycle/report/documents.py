@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import LifecycleError, StorageFailed
+from lifecycle.model import Attached, Attachment
 from lifecycle.times import format_time
 
 if TYPE_CHECKING:
     from lifecycle.backend import Pool, Volume
     from lifecycle.errors import Holder
-    from lifecycle.model import Attachment, Finding, Revision, Surveyed, View
+    from lifecycle.model import Finding, Revision, Surveyed, View
     from lifecycle.policies import Plan
 
 Document = dict[str, Any]
@@ -142,14 +143,25 @@ def of_revision(revision: Revision) -> Document:
     }
 
 
-def of_pool(pool: Pool) -> Document:
-    """Return what `pool` prints."""
+def of_pool(pool: Pool, open_pool: Callable[[str], Pool]) -> Document:
+    """Return what `pool` prints; `open_pool` opens the pool of a directory."""
     from lifecycle.machine import known_pools  # noqa: PLC0415 - not needed by a start
     from lifecycle.machine.nesting import Storage  # noqa: PLC0415 - not needed by a start
 
     name = known_pools.name_of(pool.path) or os.path.basename(pool.path)
-    ground = Storage.now().ground(pool.path, known_pools.known())
+    ground = Storage.now().ground(pool.path, known_pools.known(), _volume_in(open_pool))
     return _of_pool(pool, name, ground.included_in)
+
+
+def _volume_in(open_pool: Callable[[str], Pool]) -> Callable[[str, str], str | None]:
+    def volume_in(directory: str, file: str) -> str | None:
+        image = Attachment(Attached.FILE, os.path.join(os.path.realpath(directory), file))
+        try:
+            return open_pool(directory).backend.id_of(image, any_image=True)
+        except (LifecycleError, OSError):
+            return None  # that pool cannot be asked now
+
+    return volume_in
 
 
 def _of_pool(pool: Pool, name: str, included_in: str | None) -> Document:
@@ -215,7 +227,8 @@ def of_known_pools(open_pool: Callable[[str], Pool]) -> list[Document]:
         found.append(document)
     storage = Storage.now()  # only now, when all are mounted
     grounds: list[Ground | None] = [
-        None if pool is None else storage.ground(pool.path, known) for pool in pools
+        None if pool is None else storage.ground(pool.path, known, _volume_in(open_pool))
+        for pool in pools
     ]
     for document, ground, counts in zip(found, grounds, counted(grounds), strict=True):
         document["included_in"] = None if ground is None else ground.included_in

@@ -16,12 +16,20 @@ from lifecycle.linux import embedded_xfs
 from lifecycle.machine import known_pools, nesting
 from lifecycle.machine.known_pools import KnownPool
 from lifecycle.machine.nesting import Ground, Storage, counted
+from lifecycle.reflink import names
 from support.command_line import Call
 from support.disks import MIB
 from support.mounts import CannotMount, FileSystem, run
 
 ROOT = "1 0 8:1 / / rw - ext4 /dev/sda1 rw"
 LVM = "LVM-" + "a" * 32 + "b" * 32
+
+
+def volume_in(_directory: str, file: str) -> str | None:
+    """Return the volume that a file of a made-up pool is an image of, by its name."""
+    vm, _, name = file.rpartition("/")
+    parsed = names.parse_file(name)
+    return None if parsed is None or vm[:1] in {"", "."} else f"{vm}/{parsed.volume}"
 
 
 class Machine:
@@ -61,7 +69,8 @@ class Machine:
     def ground(self, path: str, **pools: str) -> Ground:
         """Return what the pool there stands on."""
         storage = Storage("\n".join(self.mounts) + "\n", str(self.sysfs))
-        return storage.ground(path, [KnownPool(name, where) for name, where in pools.items()])
+        known = [KnownPool(name, where) for name, where in pools.items()]
+        return storage.ground(path, known, volume_in)
 
 
 @pytest.fixture
@@ -325,7 +334,7 @@ def nested(mounted: Callable[[str], FileSystem]) -> Iterator[Callable[[str, str]
 
 
 def included_in(pool: Pool) -> str | None:
-    return Storage.now().ground(pool.path, known_pools.known()).included_in
+    return Storage.now().ground(pool.path, known_pools.known(), volume_in).included_in
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
@@ -397,7 +406,7 @@ def test_a_pool_on_a_real_lvm_volume(
 
 
 def test_the_kernel_s_own_texts_can_be_read() -> None:
-    ground = Storage.now().ground("/", [])
+    ground = Storage.now().ground("/", [], volume_in)
     assert ground.file_systems
     assert nesting.is_within("/foo/bar", "/foo")
     assert not nesting.is_within("/foobar", "/foo")

@@ -62,7 +62,7 @@ def init_command(
         setup_check=not no_setup_check,
     )
     let_be_known(pool.path, name)
-    document = documents.of_pool(session.watched(pool))
+    document = documents.of_pool(session.watched(pool), Pool.open)
     session.say(document, f"{pool.path} is a pool now: {_summary(document)}")
 
 
@@ -89,7 +89,9 @@ def let_be_known(path: str, name: str | None) -> str | None:
 @command("pool", short_help="Show the pool.")
 def pool_command(session: Session) -> None:
     """Show the pool: where it is, how full, what it keeps, what holds its file system."""
-    document = documents.of_pool(session.pool)
+    from lifecycle.engine.pool import Pool  # noqa: PLC0415 - keeps --help quick
+
+    document = documents.of_pool(session.pool, Pool.open)
     if session.as_json:
         session.say(document)
         return

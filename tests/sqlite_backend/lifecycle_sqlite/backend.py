@@ -115,7 +115,7 @@ class SqliteBackend(Plain):
         """Return the volume as a disk that is reached through its database."""
         return client.attachment(os.path.realpath(self.path), volume_id)
 
-    def id_of(self, attachment: Attachment) -> str | None:
+    def id_of(self, attachment: Attachment, *, any_image: bool = False) -> str | None:
         """Tell by its name."""
         mine = attachment.kind is Attached.NETWORK and attachment == self.attachment(
             attachment.name
