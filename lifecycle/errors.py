@@ -93,8 +93,13 @@ class Refused(LifecycleError):
         self.allowed = tuple(str(one) for one in allowed)
         text = f"{volume} is {self.state}: cannot {self.event}: {reason}."
         if self.allowed:
-            text += f" Allowed now: {', '.join(self.allowed)}."
+            called = dict.fromkeys(_CALLED.get(one, one) for one in self.allowed)
+            text += f" Allowed now: {', '.join(filter(None, called))}."
         super().__init__(text)
+
+
+_CALLED = {"commit": "stop", "release": "stop", "write": ""}
+"""By what an event is called that no one asks for by its own name; `write` is noticed."""
 
 
 class Holder(NamedTuple):

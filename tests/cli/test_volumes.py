@@ -324,7 +324,10 @@ def perhaps_begin_from_it(pool: Pool) -> None:
 @pytest.mark.parametrize(
     ("hinder", "said"),
     [
-        (run_it, "a/root is started: cannot remove"),
+        (
+            run_it,
+            "it is running; stop it first. Allowed now: start, stop, checkpoint, revert, resize.",
+        ),
         (begin_from_it, "a/root is committed: cannot remove: it is the source of c/root"),
         (perhaps_begin_from_it, "whether c/root begins from it cannot be told"),
     ],

@@ -187,7 +187,7 @@ def test_the_backend_refuses_who_sends_the_signal_past_the_rulebook(pool: Pool, 
 
 def test_what_is_allowed_is_said(pool: Pool) -> None:
     assert pool[KERNEL].allowed == ("start", "release")
-    with pytest.raises(ReadOnlyPool, match="Allowed now: start, release"):
+    with pytest.raises(ReadOnlyPool, match="Allowed now: start, stop"):
         pool[KERNEL].remove()
 
 
