@@ -161,20 +161,11 @@ def check_owner(where: str, owner: str | None) -> None:
     Raises:
         InvalidConfig: it is not.
     """
-    if not owner:
-        return
-    if not re.fullmatch(r"[^:\s]{1,100}(:[^:\s]{1,100})?", owner):
+    if owner and not re.fullmatch(r"[^:\s]{1,100}(:[^:\s]{1,100})?", owner):
         raise InvalidConfig(where, f"`owner` is USER or USER:GROUP, not {shown(owner)}")
-    for number in filter(str.isdecimal, owner.split(":")):
-        if int(number) > _MAX_OWNER:
-            raise InvalidConfig(
-                where,
-                f"`owner` cannot be {shown(owner)}: users and groups have numbers up to {_MAX_OWNER}",
-            )
-
-
-_MAX_OWNER = 2**32 - 2
-"""The highest number of a user or a group; the one above it stands for none (chown(2))."""
+    # the number above these stands for none (chown(2))
+    if any(int(one) > 2**32 - 2 for one in (owner or "").split(":") if one.isdecimal()):
+        raise InvalidConfig(where, f"`owner` is {shown(owner)}, and numbers end at {2**32 - 2}")
 
 
 def check_keep(line: str | None, zone: str = "UTC") -> None:
