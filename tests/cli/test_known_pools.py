@@ -230,8 +230,8 @@ def test_a_file_that_bears_the_name_of_a_volume(
 # ---------------------------------------------------------------- pools
 
 POOL_KEYS = {
-    *("name", "path", "driver", "size", "usage", "reflinks", "volumes", "keep", "included_in"),
-    *("problem", "counted"),
+    *("name", "path", "driver", "size", "usage", "reflinks", "volumes", "keep", "retention"),
+    *("included_in", "problem", "counted"),
 }
 
 
