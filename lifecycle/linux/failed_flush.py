@@ -32,6 +32,7 @@ _WAIT_BEFORE = 1
 """SYNC_FILE_RANGE_WAIT_BEFORE of linux/fs.h."""
 _REFUSED = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
 """What a file system answers when content could not be written."""
+_CACHED = "something reads it or maps it, so memory holds what the disk may not; try again when nothing has it open"
 _SECTOR = 512
 _ATTEMPTS = 3
 """How often to ask that the mark be durable: the first time the kernel may tell of the content once more."""
@@ -155,7 +156,7 @@ def settle(directory: Directory, file: str) -> bool:
         whether it is in doubt.
 
     Raises:
-        OSError: memory still holds some of it.
+        OSError: memory still holds some of it, since something reads it or has it mapped.
     """
     if not is_marked(directory.stat(file)):
         return False
@@ -171,7 +172,7 @@ def settle(directory: Directory, file: str) -> bool:
                 return True
     finally:
         os.close(fd)
-    raise OSError(errno.EBUSY, "memory still holds some of it, which may not be on the disk", file)
+    raise OSError(errno.EBUSY, _CACHED, file)
 
 
 def _let_size_be_written(fd: int) -> None:

@@ -48,6 +48,10 @@ _CHANGED_BESIDE = (
     " VM once with that driver"
 )
 
+_NAME_AWAY = (
+    "an event was cut off before it happened, and its image still bears the name it had meanwhile"
+)
+
 _IN_DOUBT = (
     "a flush of its working image failed, so the disk may hold less than its VM wrote: `revert` keeps what the disk"
     " holds as a revision with the cause `crash` and leads back to what was current, `stop --discard` throws it away"
@@ -136,7 +140,7 @@ def judge(evidence: Evidence, on_crash: CrashPolicy) -> Judgement:
     if damage is not None:
         return _damaged(evidence, on_crash, record, damage)
     if evidence.withdrawn:
-        findings = (*findings, "an event was cut off before it happened")
+        findings = (*findings, _NAME_AWAY)
     return Judgement(view_of(evidence, record, on_crash), record, findings)
 
 
@@ -167,10 +171,12 @@ def _of_another_image(evidence: Evidence, record: Record) -> str | None:
         return None
     if origin.number == record.current and origin.second in {0, record.second}:
         return None
-    was = "another one of that number" if origin.number == record.current else "current"
+    made_from = f"from {origin.number}, and {record.current} is current now"
+    if origin.number == record.current:
+        made_from = f"from another image {origin.number} than the one that is current now"
     return (
-        f"its working image was made from {origin.number}, and {record.current} is {was} now, as when a copy or a"
-        " restore brings together what does not belong together; the way back keeps both"
+        f"its working image was made {made_from}, as when a copy or a restore brings together what does not belong"
+        " together; `lifecycle revert` keeps both"
     )
 
 

@@ -95,7 +95,7 @@ def _examine(
         text = f"damaged: {judged.view.damage}; `lifecycle revert` or `import` leads back"
         yield Finding(volume_id, text, harmful=True)
     for finding in judged.findings:
-        yield Finding(volume_id, f"{finding}; the next event writes it", harmful=False)
+        yield Finding(volume_id, f"{finding}; the next event mends it", harmful=False)
     for file in evidence.revisions.doubles:
         text = (
             "bears the number of another revision, which counts; this one is not listed, and stays"

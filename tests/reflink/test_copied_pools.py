@@ -206,7 +206,7 @@ def test_a_copy_without_hard_links_is_told_and_both_files_are_kept(
     assert not finding.harmful
     assert finding.text == (
         "the current image and revision 1 are two files, as a copy without hard links leaves them;"
-        " the current one counts as 4; the next event writes it"
+        " the current one counts as 4; the next event mends it"
     )
     assert (volume.current, numbers(volume)) == (4, [1, 2, 3])
     assert (seen(volume), seen(volume, 1)) == (disk(b"one"), disk(b"else"))

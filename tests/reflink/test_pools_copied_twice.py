@@ -205,6 +205,7 @@ def test_a_working_image_of_an_older_run_is_told_and_both_are_kept(
     view = there.look()
     assert (view.state, view.current) == (State.DAMAGED, 2)
     assert "its working image was made from 1, and 2 is current now" in str(view.damage)
+    assert "`lifecycle revert` keeps both" in str(view.damage)
     there.revert()
     assert seen(there) == seen(volume)
     (kept,) = [one.number for one in there.revisions if one.cause == "crash"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from lifecycle import Pool, State, Volume
-from lifecycle.errors import ForeignFile
+from lifecycle.errors import ForeignFile, StorageFailed
+from lifecycle.linux import holders
 from support.disks import SIZE, cycle, disk, draw, seen
 
 
@@ -54,6 +57,23 @@ def test_what_the_disk_holds_is_kept(
     cycle(volume, b"later")
     assert seen(volume) == disk(b"later")
     assert not [one for one in pool.verify() if one.harmful]
+
+
+def test_what_someone_reads_meanwhile_is_not_accepted_and_it_is_said_why(pool: Pool) -> None:
+    volume = pool.create_volume("ci/root", SIZE)
+    cycle(volume, b"first")
+    current = Path(pool.path, "ci/root.img")
+    os.chmod(current, 0o1600)
+    with current.open("rb") as image, mmap.mmap(image.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert mapped[:5] == b"first"
+        # it was opened after it was asked who has it
+        with (
+            mock.patch.object(holders, "users", return_value=()),
+            pytest.raises(StorageFailed, match="try again when nothing has it open"),
+        ):
+            volume.revert()
+    volume.revert()
+    assert seen(volume) == disk(b"first")
 
 
 def refuse_to_change_the_second_name(volume: Volume) -> None:

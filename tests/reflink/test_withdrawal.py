@@ -237,6 +237,20 @@ def test_another_file_that_takes_the_name_meanwhile_is_not_replaced(pool: Pool) 
     assert {seen(volume, kept), aside.read_bytes()} == {disk(b"put there"), disk(b"second")}
 
 
+def test_an_image_that_still_bears_its_other_name_is_told_and_gets_its_own(pool: Pool) -> None:
+    volume = pool.create_volume("ci-42/root", SIZE)
+    written(volume)
+    os.rename(volume.path, f"{volume.path}@withdrawn")
+    (found,) = pool.verify()
+    assert found.text == (
+        "an event was cut off before it happened, and its image still bears the name it had meanwhile;"
+        " the next event mends it"
+    )
+    volume.settle()
+    assert os.path.exists(volume.path)
+    assert list(pool.verify()) == []
+
+
 def test_an_image_that_was_about_to_lose_its_other_name_is_as_any_other(pool: Pool) -> None:
     """A stop that gave the name back was cut off before it took the other one away."""
     volume = pool.create_volume("ci-42/root", SIZE)
