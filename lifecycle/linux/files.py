@@ -20,9 +20,10 @@ NO_REFLINKS = frozenset(
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What a file system answers that is full, or has given this user all that he may have."""
 
-_WRITE_BIT_ELSEWHERE = ("alpha", "mips", "ppc", "sparc")
-"""Machines on which an ioctl that writes is numbered with another bit (asm/ioctl.h)."""
-FICLONE = 0x80049409 if os.uname().machine.startswith(_WRITE_BIT_ELSEWHERE) else 0x40049409
+NUMBERS_IOCTLS_OTHERWISE = os.uname().machine.startswith(("alpha", "mips", "ppc", "sparc"))
+"""Whether this is a machine on which an ioctl that reads, and one that writes, is numbered with other bits
+(asm/ioctl.h)."""
+FICLONE = 0x80049409 if NUMBERS_IOCTLS_OTHERWISE else 0x40049409
 
 
 def truncate(fd: int, size: int) -> None:

@@ -9,13 +9,11 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import struct
 
-_OTHERWISE_NUMBERED = ("alpha", "mips", "ppc", "sparc")
-"""Machines on which an ioctl that reads, and one that writes, is numbered with other bits (asm/ioctl.h)."""
-_IS_OTHER = os.uname().machine.startswith(_OTHERWISE_NUMBERED)
-_READS, _WRITES = (0x40000000, 0x80000000) if _IS_OTHER else (0x80000000, 0x40000000)
+from lifecycle.linux.files import NUMBERS_IOCTLS_OTHERWISE
+
+_READS, _WRITES = (0x40000000, 0x80000000) if NUMBERS_IOCTLS_OTHERWISE else (0x80000000, 0x40000000)
 
 _FLAGS = struct.Struct("=I")
 _LONG = struct.calcsize("l")

@@ -45,6 +45,9 @@ class Kind:
     """A temporary name that a crash left behind; of no worth."""
 
 
+WITHDRAWN = {Kind.CURRENT: Kind.WITHDRAWN_CURRENT, Kind.WORKING: Kind.WITHDRAWN_WORKING}
+"""The name that an image bears while its own is taken away."""
+
 _ENDINGS = (
     Kind.WORKING,
     Kind.PRECACHE,

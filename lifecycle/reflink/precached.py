@@ -84,13 +84,14 @@ def can_wait(directory: Directory) -> bool:
 
     On another file system, or in another subvolume, it is of none: nothing could be moved from there to a disposable.
     """
-    status = status_of(directory, READY)
+    status, here = status_of(directory, READY), directory.stat(".")
     if status is None:
         return True
     return (
         isinstance(status, os.stat_result)
         and stat.S_ISDIR(status.st_mode)
-        and status.st_dev == os.fstat(directory.fd).st_dev
+        and here is not None
+        and status.st_dev == here.st_dev
         and directory.lets_change(READY)
     )
 

@@ -20,7 +20,7 @@ from lifecycle.linux.status import Status, status_of, status_of_entry
 from lifecycle.reflink import names, seals, tags
 from lifecycle.reflink import record as records
 from lifecycle.reflink.listing import NOTHING, Listed, Others, RevisionFile, Revisions
-from lifecycle.reflink.names import Kind
+from lifecycle.reflink.names import WITHDRAWN, Kind
 from lifecycle.reflink.record import Record
 from lifecycle.reflink.tags import SealTold
 
@@ -155,9 +155,7 @@ def marks(directory: Directory, name: str) -> tuple[object, ...]:
 
 
 _MARKED = (Kind.RECORD, Kind.CURRENT, Kind.WORKING)
-_WITHDRAWN = {Kind.CURRENT: Kind.WITHDRAWN_CURRENT, Kind.WORKING: Kind.WITHDRAWN_WORKING}
-"""The name that an image bears while its own is taken away."""
-_LOOKED_AT = (*_MARKED, *_WITHDRAWN.values(), Kind.COW)
+_LOOKED_AT = (*_MARKED, *WITHDRAWN.values(), Kind.COW)
 
 
 def _mark(status: Status) -> object:
@@ -227,7 +225,7 @@ def _evidence(
     withdrawn: set[str] = set()
     second_names: list[str] = []
     rivals: list[str] = []
-    for kind, away in _WITHDRAWN.items():
+    for kind, away in WITHDRAWN.items():
         status, other = statuses[kind], statuses[away]
         if status is None and other is not None:
             status, other = other, None
@@ -276,7 +274,7 @@ def bears_seal(image: os.stat_result | None, record: Record | None) -> bool:
 
 
 def _file(name: str, kind: str, withdrawn: Collection[str]) -> str:
-    return name + (_WITHDRAWN[kind] if kind in withdrawn else kind)
+    return name + (WITHDRAWN[kind] if kind in withdrawn else kind)
 
 
 def _is_changed_beside(

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from lifecycle.config import UnknownUse
 from lifecycle.errors import ForeignFile, InUse
 from lifecycle.linux import files, holders
-from lifecycle.reflink.names import Kind
+from lifecycle.reflink.names import WITHDRAWN, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from lifecycle.reflink.images import VolumeImages
 
 log = logging.getLogger("lifecycle.backend")
-
-_AWAY = {Kind.WORKING: Kind.WITHDRAWN_WORKING, Kind.CURRENT: Kind.WITHDRAWN_CURRENT}
 
 
 @contextlib.contextmanager
@@ -51,7 +49,7 @@ def withdrawn(
     Raises:
         InUse: someone has it open, or that cannot be known; it has its name again.
     """
-    file, away = opened.name + kind, opened.name + _AWAY[kind]
+    file, away = opened.name + kind, opened.name + WITHDRAWN[kind]
     name = away
     if kind not in opened.evidence.withdrawn:
         try:
@@ -157,7 +155,9 @@ def put_back(opened: VolumeImages) -> None:
     Without it an event that makes room can do with the other names.
     """
     for kind in opened.evidence.withdrawn:
-        _give_back_if_there_is_room(opened.directory, opened.name + _AWAY[kind], opened.name + kind)
+        _give_back_if_there_is_room(
+            opened.directory, opened.name + WITHDRAWN[kind], opened.name + kind
+        )
 
 
 def require_own_name(opened: VolumeImages) -> None:
@@ -167,7 +167,7 @@ def require_own_name(opened: VolumeImages) -> None:
         OSError: it does not, and there is no room for it.
     """
     if Kind.WORKING in opened.evidence.withdrawn:
-        away, file = opened.name + _AWAY[Kind.WORKING], opened.name + Kind.WORKING
+        away, file = opened.name + WITHDRAWN[Kind.WORKING], opened.name + Kind.WORKING
         give_back(opened.directory, away, file)
         withdrawn = opened.evidence.withdrawn - {Kind.WORKING}
         opened.evidence = opened.evidence._replace(withdrawn=withdrawn)
