@@ -162,8 +162,10 @@ def _publish(
         if where == READY:
             draft.give_name(precached.new_ready_name(opened.name))
         else:
-            opened.directory.remove(opened.name + Kind.PRECACHE)  # a stale one
-            draft.give_name(opened.name + Kind.PRECACHE)
+            file = opened.name + Kind.PRECACHE
+            store.free_afterwards(volume_id, file)
+            opened.directory.remove(file)  # a stale one
+            draft.give_name(file)
     return True
 
 

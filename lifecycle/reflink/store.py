@@ -47,10 +47,12 @@ class _LockedVM(NamedTuple):
     Attributes:
         directory: its directory, open.
         settled: its volumes as they were found when their event was planned, by id; no one else can have changed one.
+        afterwards: what is closed once the lock has been given up.
     """
 
     directory: Directory
     settled: dict[str, VolumeImages]
+    afterwards: contextlib.ExitStack
 
 
 class _ThisThread(ThreadState):
@@ -123,13 +125,17 @@ class Store:
         """
         timeout = self.config.lock_timeout if wait else _MOMENT
         while True:
-            with self.existing(vm, vm, create=create) as directory, Lock(directory.fd) as lock:
+            with (
+                contextlib.ExitStack() as afterwards,
+                self.existing(vm, vm, create=create) as directory,
+                Lock(directory.fd) as lock,
+            ):
                 if not lock.take(timeout):
                     who = holders.lock_holders(identity(os.fstat(directory.fd)))
                     raise Locked(vm, timeout, who)
                 if not self._is_still(vm, directory):
                     continue  # it was removed while we waited
-                self._this_thread.locked[vm] = _LockedVM(directory, {})
+                self._this_thread.locked[vm] = _LockedVM(directory, {}, afterwards)
                 try:
                     yield
                 finally:
@@ -152,6 +158,12 @@ class Store:
         with Directory.open(self.root) as root:
             while vm and root.remove_directory(vm):
                 vm = vm.rpartition("/")[0]
+
+    def free_afterwards(self, volume_id: str, file: str) -> None:
+        """Let the blocks of a file that is now removed be given back when the VM's lock has been given up."""
+        locked = self._locked(volume_id)
+        if locked is not None:
+            locked.afterwards.enter_context(locked.directory.keeping(file))
 
     # ------------------------------------------------------------ volumes
 

@@ -43,6 +43,7 @@ def begin(store: Store, pool: Pool, opened: VolumeImages) -> Steps:
             raise NoSuchVolume(opened.volume_id, store.root)
         if precached.take_precache(opened, mode):
             return
+        store.free_afterwards(opened.volume_id, opened.name + Kind.PRECACHE)
         precached.drop_precache(opened)
         origin, of_image = opened.open_current(), made_from
     else:

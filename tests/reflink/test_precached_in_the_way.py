@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from lifecycle import Pool, State, Volume
+from lifecycle.linux import fork_safety
 from support.disks import SIZE, cycle, disk, draw, seen, seen_by_vm
 from support.mounts import FileSystem, read_only, run
 
@@ -119,3 +122,45 @@ def test_the_next_working_image(pool: Pool, obstacle: Obstacle, stale: bool) -> 
 def cycle_without_taking_it(volume: Volume) -> None:
     """Let another image become current while the one made ahead waits."""
     volume.import_from("/bin/sh")
+
+
+# ---------------------------------------------------------------- what it costs to remove a stale one
+
+
+def start(volume: Volume) -> None:
+    volume.start()
+
+
+def make_another(volume: Volume) -> None:
+    assert volume.pool.backend.make_ahead(volume.id) == 1
+
+
+@pytest.mark.parametrize("act", [start, make_another])
+def test_the_blocks_of_a_stale_one_are_given_back_when_no_one_waits_for_the_vm(
+    pool: Pool, act: Callable[[Volume], None]
+) -> None:
+    volume = pool.create_volume("ci/root", SIZE)
+    volume.configure(precache="always")
+    cycle(volume, b"one")
+    assert pool.backend.make_ahead(volume.id) == 1
+    volume.import_from("/bin/sh")
+    release = fork_safety.Lock.release
+    at_the_release: list[bool] = []
+
+    def watched(lock: fork_safety.Lock) -> None:
+        release(lock)
+        at_the_release.append(is_kept())
+
+    with mock.patch.object(fork_safety.Lock, "release", watched):
+        act(volume)
+    assert at_the_release == [True]
+    assert not is_kept()
+
+
+def is_kept() -> bool:
+    """Tell whether this process has a next working image that has no name any more."""
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return any(one.endswith("root-precache.img (deleted)") for one in links)
