@@ -192,34 +192,36 @@ class Backend(Protocol):
         """
 
     # ------------------------------------------------------------ acting on signals
+    #
+    # Each returns nothing once it is durable; or steps, which stop where something must be (linux/durability.py).
 
-    def create(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+    def create(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Make the volume with `change.asked["config"]`, empty."""
 
-    def start(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+    def start(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Make the working image; where there is one (left over), leave it."""
 
-    def write(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+    def write(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Nothing, as a rule: the VM wrote."""
 
-    def release(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+    def release(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Drop the working image."""
 
-    def commit(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+    def commit(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Make the working image current, as number `change.revision`; what was current becomes a revision."""
 
-    def checkpoint(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+    def checkpoint(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Make a revision `change.revision` from the working image, in use or not."""
 
-    def revert(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+    def revert(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Drop the working image, if it runs or `change.asked["discard"]`; else make revision `change.revision`
         current, and what was current a revision.
         """
 
-    def resize(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+    def resize(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Give the volume `change.asked["size"]` bytes; at rest, as number `change.revision`, if one is given."""
 
-    def import_(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+    def import_(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Make `change.asked["content"]`, a `Readable`, current, as number `change.revision`.
 
         Its length is rounded up to whole sectors. `asked["name"]` is what messages call it; with `asked["verify"]` what
@@ -230,10 +232,10 @@ class Backend(Protocol):
             NotTheSame: what was written is not what was read.
         """
 
-    def remove(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+    def remove(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Remove the volume, its revisions and its record."""
 
-    def prune(self, pool: Pool, *, volume: Volume, change: Change) -> None:
+    def prune(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Remove revision `change.revision`."""
 
 

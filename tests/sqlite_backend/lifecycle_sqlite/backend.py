@@ -322,9 +322,9 @@ class SqliteBackend(Plain):
             raise InvalidSize(0, f"{name} is empty")
         with self._acting(volume) as (database, row):
             # where both are of this database, nothing is copied
-            image = getattr(content, "image", None)
-            if getattr(content, "path", None) == self.path and _image(database, image) is not None:
-                image = db.clone(database, image, volume.id, round_up(content.size))
+            origin = _image(database, getattr(content, "image", None))
+            if getattr(content, "path", None) == self.path and origin is not None:
+                image = db.clone(database, origin["id"], volume.id, round_up(content.size))
             else:
                 image = db.new_image(database, volume.id, round_up(content.size))
                 tell = pool.progress(f"import {volume.id}") or (lambda _done, _total: None)
