@@ -103,10 +103,7 @@ class Backend(Protocol):
         """
 
     def is_image(self, path: str) -> bool:
-        """Tell whether a file in the pool's directory, by its absolute path, is an image of a volume.
-
-        A VM may have written anything into one, so it is taken for the disk's own bytes, whatever it looks like.
-        """
+        """Tell whether a file in the pool's directory, by its absolute path, is an image: a VM may have written it."""
 
     def tagged(self, volume_id: str, key: str) -> str | None:
         """Return the working image's tag; None if it has no such one, or if there is no working image."""
@@ -117,9 +114,8 @@ class Backend(Protocol):
     def in_use_by(self, volume_id: str) -> tuple[Holder, ...]:
         """Return who holds the working image open, or the current one if there is none; empty if no one.
 
-        A holder is a process, a device, a client on whatever host: who can be named to a person. Where it cannot be
-        known, a holder that is not `known` says why. An event that pulls an image away asks again, when no one can
-        open it any more, and raises InUse then.
+        Where it cannot be known, a holder that is not `known` says why. An event that pulls an image away asks again,
+        when no one can open it any more, and raises InUse then.
         """
 
     def open_image(self, volume_id: str, number: int | None = None) -> Readable:
@@ -192,8 +188,7 @@ class Backend(Protocol):
         """
 
     # ------------------------------------------------------------ acting on signals
-    #
-    # Each returns nothing once it is durable; or steps, which stop where something must be (linux/durability.py).
+    # each returns nothing once it is durable; or steps, which stop where something must be (linux/durability.py)
 
     def create(self, pool: Pool, *, volume: Volume, change: Change) -> object:
         """Make the volume with `change.asked["config"]`, empty."""
@@ -268,8 +263,8 @@ class Plain:
 
     def restless(self: Backend) -> Iterator[str]:
         """Yield the VMs of which a volume runs or is damaged."""
-        ids = [one for one in self.volume_ids() if self.look(one).state not in AT_REST]
-        yield from dict.fromkeys(split_id(one)[0] for one in ids)
+        found = (one for one in self.volume_ids() if self.look(one).state not in AT_REST)
+        yield from dict.fromkeys(split_id(one)[0] for one in found)
 
     def vms(self: Backend) -> Iterator[str]:
         """Yield the VMs that have volumes."""

@@ -13,10 +13,10 @@ from unittest import mock
 
 import pytest
 
-from lifecycle import Pool, Volume, events, times
+from lifecycle import Pool, events, times
 from lifecycle.adopt import plan as planning
 from lifecycle.adopt import tree as tree_
-from lifecycle.engine import batch, recovery, registry
+from lifecycle.engine import batch, content, recovery, registry
 from lifecycle.errors import LifecycleError, NotAPool, StorageFailed, Unsupported, Vetoed
 from lifecycle.linux import embedded_xfs
 from lifecycle.linux.directories import Directory
@@ -71,7 +71,7 @@ def test_no_one_can_use_a_clone_before_it_is_filled(impatient: Pool, fails: str)
 
     if fails == "veto":
         events.importing.connect(veto, sender=impatient)
-    with Outsider("new/root", Volume, "import_from"):
+    with Outsider("new/root", content, "import_into"):
         if fails == "nothing":
             impatient.clone(origin, "new/root")
         elif fails == "veto":

@@ -159,7 +159,18 @@ def test_a_leftover_that_is_no_file_is_removed_and_not_followed(
     assert precious.read_bytes() == disk(b"precious")
 
 
-@pytest.mark.parametrize("file", ["root-import.img", "root-precache.img", "root.img~1a2b3c4d"])
+def test_a_directory_named_as_an_image_made_ahead_stops_no_start(
+    volume: Volume, vm: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A start can do without one."""
+    (vm / "root-precache.img" / "mine").mkdir(parents=True)
+    cycle(volume, b"three")
+    assert seen(volume) == disk(b"three")
+    assert (vm / "root-precache.img" / "mine").exists()
+    assert "root-precache.img" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["root-import.img", "root.img~1a2b3c4d"])
 def test_a_directory_named_as_a_leftover_is_named_and_left(
     volume: Volume, vm: Path, file: str
 ) -> None:
