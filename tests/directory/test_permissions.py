@@ -27,9 +27,11 @@ def open_pool(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
     """
     for path in (Path(pool.path), *Path(pool.path).rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    monkeypatch.setitem(
-        registry.BACKENDS, "directory", "lifecycle.directory.backend:DirectoryBackend"
-    )
+    built_in = {
+        **registry.BACKENDS.built_in,
+        "directory": "lifecycle.directory.backend:DirectoryBackend",
+    }
+    monkeypatch.setattr(registry.BACKENDS, "built_in", built_in)
     monkeypatch.setenv("LIFECYCLE_CONFIG", "/mnt/no-settings")
     run("mount", "--bind", pool.path, "/mnt")
     try:

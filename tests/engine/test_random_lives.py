@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from lifecycle import LifecycleError, Pool, Volume
-from lifecycle import ids as ids_
+from lifecycle.reflink import names
 from support.crash_injection import Stopped, stopping_at
 from support.disks import read_all
 from support.mounts import FileSystem
@@ -152,7 +152,7 @@ class Lives(RuleBasedStateMachine):
         found = os.listdir(directory) if os.path.isdir(directory) else []
         return {
             file.number
-            for file in map(ids_.parse_file, found)
+            for file in map(names.parse_file, found)
             if file is not None and file.number is not None and file.volume == own
         }
 
