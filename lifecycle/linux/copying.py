@@ -104,6 +104,15 @@ def holds_data(directory: Directory, file: str) -> bool:
         os.close(fd)
 
 
+def is_blank(directory: Directory, file: str) -> bool:
+    """Tell whether a file holds nothing but holes and zeros, as some tools copy holes; only what is no hole is read."""
+    fd = directory.open_file(file)
+    try:
+        return not any(piece for _at, chunk in _chunks(fd, holes=False) for piece in _pieces(chunk))
+    finally:
+        os.close(fd)
+
+
 def drop_cache(fd: int) -> None:
     """Let what is read next come from the disk; what is not yet durable stays in memory."""
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -107,7 +107,7 @@ def resize_empty(opened: VolumeImages, size: int, change: Change) -> None:
     """
     stamp = opened.record.stamp
     if opened.evidence.current is not None:
-        if copying.holds_data(opened.directory, opened.current):
+        if not copying.is_blank(opened.directory, opened.current):
             file = f"{opened.directory.path}/{opened.current}"
             reason = (
                 f"its image should be empty, but someone wrote to {file}; `lifecycle import {opened.volume_id} {file}`"

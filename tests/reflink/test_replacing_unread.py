@@ -66,6 +66,16 @@ def test_a_resize_keeps_what_was_written_to_a_created_volume(
     assert disk(size=SIZE)[: SIZE // 2] == held[: SIZE // 2]
 
 
+def test_one_that_was_copied_with_its_holes_filled_is_empty_all_the_same(pool: Pool) -> None:
+    volume = pool.create_volume("ci/root", SIZE)
+    image = Path(pool.path, "ci/root.img")
+    status = image.stat()
+    image.write_bytes(disk())
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    volume.resize(MIB)
+    assert (volume.state, seen(volume)) == (State.CREATED, disk(size=MIB))
+
+
 def test_an_empty_one_can_be_resized_again_and_again(pool: Pool) -> None:
     volume = pool.create_volume("ci/root", SIZE)
     for size in (MIB, SIZE, 2 * MIB):
