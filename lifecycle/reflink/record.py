@@ -128,8 +128,15 @@ def _written(record: Record) -> bytes:
             for number, note in sorted(record.notes.items())
         },
     }
-    lines = ",\n".join(f' "{key}": {json.dumps(value)}' for key, value in document.items())
+    lines = ",\n".join(f' "{key}": {_json(value)}' for key, value in document.items())
     return f"{{\n{lines}\n}}\n".encode()
+
+
+def _json(value: object) -> str:
+    # each stop waits for this, and for most of a record an encoder takes longer than all else
+    if value is None:
+        return "null"
+    return str(value) if type(value) is int else json.dumps(value)
 
 
 def read(where: str, content: bytes) -> Record:
