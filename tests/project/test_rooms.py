@@ -187,7 +187,7 @@ ASKED_YET = {
         "reflink.cloning": "os.close os.readlink",
         "reflink.images": "os.close os.fstat",
         "reflink.look": "os.stat os.statvfs",
-        "reflink.precached": "os.close os.fstat",
+        "reflink.precached": "os.close",
         "reflink.precacher": "fcntl os.close os.fstat",
         "reflink.recording": "os.close os.fstat",
         "reflink.reseal": "os.close",

@@ -27,7 +27,7 @@ LOOKS: dict[str, Callable[[Volume], object]] = {
     "export 1": lambda volume: exported(volume, 1),
     "export 7": lambda volume: exported(volume, 7),
     "document": documents.of_volume,
-    "pool": lambda volume: documents.of_pool(volume.pool),
+    "pool": lambda volume: documents.of_pool(volume.pool, Pool.open),
     "list": lambda volume: volume.pool.volumes(),
     "list a VM": lambda volume: volume.pool.volumes(volume.vm),
     "verify": lambda volume: list(volume.pool.verify()),
