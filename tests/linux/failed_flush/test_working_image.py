@@ -1,7 +1,7 @@
 """A flush that failed: nothing is acknowledged on the strength of a later one, and a person decides what is kept.
 
-On real disks that refuse content and take it again (thin.py). What is read of each image is compared with what is read
-once memory has been emptied: nothing that was acknowledged may differ.
+What is read of each image is compared with what is read once memory has been emptied: nothing that was acknowledged may
+differ.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import contextlib
 import errno
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from unittest import mock
 
 import pytest
@@ -20,75 +18,20 @@ import pytest
 from crash.operations import in_child
 from lifecycle import Pool, State, StorageFailed, Volume, events
 from lifecycle.engine.endings import Ending, end
-from lifecycle.errors import FlushError, FlushFailed, LifecycleError, Refused
+from lifecycle.errors import FlushFailed, LifecycleError, Refused
 from lifecycle.linux import durability, failed_flush
 from support.command_line import Call
-from support.disks import MIB, cycle, draw, seen, seen_by_vm
-from support.mounts import KINDS, FileSystem
+from support.disks import MIB, cycle, seen, seen_by_vm
+from support.mounts import FileSystem
+from support.refused_writes import (
+    REFUSED,
+    REFUSED_AT,
+    SIZE,
+    nothing_is_other_than_on_the_disk,
+    refused,
+    written,
+)
 from support.thin_disk import ThinDisk
-
-SIZE = 4 * MIB
-REFUSED_AT, REFUSED = 2 * MIB, b"refused!" * (MIB // 8)
-"""What the disk refuses, where nothing was before."""
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def disk(
-    request: pytest.FixtureRequest, mounted: Callable[[str], FileSystem]
-) -> Iterator[ThinDisk]:
-    """The disk of this module, of each kind."""
-    disk = ThinDisk(mounted(request.param).new_directory(), request.param)
-    yield disk
-    disk.close()
-
-
-@pytest.fixture
-def pool(
-    disk: ThinDisk, tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Pool]:
-    """A new pool on the disk."""
-    path = disk.path / os.path.basename(tmp_path)
-    made = Pool.create(path, setup_check=disk.kind != "plain")
-    monkeypatch.setenv("LIFECYCLE_POOL", made.path)
-    yield made
-    disk.take()
-    shutil.rmtree(path)
-    disk.reboot()
-
-
-def written(pool: Pool, volume_id: str = "ci/root", **settings: object) -> Volume:
-    """Return a volume that has a content, runs, and was written to by its VM, all of which is on the disk."""
-    volume = pool.create_volume(volume_id, SIZE, **settings)
-    if volume.config.save_on_stop:
-        cycle(volume, b"one")
-    volume.start()
-    draw(volume, b"two")
-    os.sync()
-    return volume
-
-
-def refused(disk: ThinDisk, *volumes: Volume) -> None:
-    """Let VMs write what the disk refuses; it has not been asked yet."""
-    disk.refuse()
-    for volume in volumes:
-        draw(volume, REFUSED, REFUSED_AT)
-
-
-def images(pool: Pool) -> dict[tuple[str, int | None], bytes]:
-    """Return what is read of each image that lifecycle acknowledges."""
-    found = {}
-    for volume in pool:
-        numbers = [None, *(one.number for one in volume.revisions)]
-        for number in numbers if volume.look().current is not None else numbers[1:]:
-            found[volume.id, number] = seen(volume, number)
-    return found
-
-
-def nothing_is_other_than_on_the_disk(pool: Pool, disk: ThinDisk) -> None:
-    before = images(pool)
-    disk.reboot()
-    assert {key for key, content in images(pool).items() if content != before[key]} == set()
-
 
 # ---------------------------------------------------------------- how a flush fails, and what is done next
 
@@ -362,115 +305,6 @@ def test_no_crash_policy_decides_it(disk: ThinDisk, pool: Pool, policy: str) -> 
     assert found.error is not None
     assert "flush of its working image failed" in found.text
     assert volume.state == State.DAMAGED
-
-
-# ---------------------------------------------------------------- images that are not a VM's own
-
-
-def test_a_current_image_that_others_put_there(disk: ThinDisk, pool: Pool) -> None:
-    if disk.kind == "plain":
-        pytest.skip("there it is copied, and not flushed")
-    written(pool)
-    disk.refuse()
-    volume = Volume(pool, "ci/adopted")
-    with open(f"{pool.path}/ci/adopted.img", "wb") as image:
-        image.write(REFUSED)
-    with pytest.raises(FlushFailed) as caught:
-        volume.start()
-    assert caught.value.image.endswith("/ci/adopted.img")
-    disk.take()
-    with pytest.raises(Refused, match="flush of its current image failed"):
-        volume.start()
-    volume.revert()
-    assert seen(volume) != REFUSED
-    nothing_is_other_than_on_the_disk(pool, disk)
-    volume.start()
-
-
-def test_an_image_that_was_copied_here_is_not_accepted(disk: ThinDisk, pool: Pool) -> None:
-    volume = pool.create_volume("ci/root", SIZE)
-    cycle(volume, b"one")
-    cycle(volume, b"two")
-    (file,) = Path(pool.path, "ci").glob("root.img.1@*")
-    os.utime(file)
-    os.truncate(file, 0)
-    disk.refuse()
-    with open(file, "r+b") as image:
-        image.write(REFUSED * 4)
-    os.utime(file)
-    os.sync()
-    disk.take()
-    with pytest.raises(FlushFailed) as caught:
-        volume.accept()
-    assert caught.value.image == str(file)
-    with pytest.raises(Refused, match="copy it anew"):
-        volume.accept()
-
-
-def test_a_current_image_that_a_copy_without_hard_links_brought(disk: ThinDisk, pool: Pool) -> None:
-    """It gets another number, and is sealed with that: which must not be the last that is heard of it."""
-    volume = pool.create_volume("ci/root", SIZE)
-    for mark in (b"one", b"two"):
-        cycle(volume, mark)
-    volume.revert()
-    current = Path(pool.path, "ci/root.img")
-    status = os.stat(current)
-    disk.refuse()
-    copy = current.with_name("copy")
-    shutil.copy2(current, copy)
-    with open(copy, "r+b") as image:
-        image.seek(REFUSED_AT)
-        image.write(REFUSED)
-    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
-    os.rename(copy, current)
-    with pytest.raises(FlushFailed) as caught:
-        volume.start()
-    assert caught.value.image == str(current)
-    disk.take()
-    for _twice in range(2):
-        with pytest.raises(Refused, match="flush of its current image failed"):
-            volume.start()
-    volume.revert()
-    nothing_is_other_than_on_the_disk(pool, disk)
-
-
-def test_an_image_made_ahead_of_one_that_was_refused(disk: ThinDisk, pool: Pool) -> None:
-    if disk.kind == "plain":
-        pytest.skip("there it is copied, and not flushed")
-    volume = pool.create_volume("ci/root", SIZE)
-    cycle(volume, b"one")
-    volume.configure(precache="always")
-    current = Path(pool.path, "ci/root.img")
-    disk.refuse()
-    with open(current, "r+b") as image:
-        image.seek(REFUSED_AT)
-        image.write(REFUSED)
-    with pytest.raises(FlushError) as caught:
-        pool.backend.make_ahead(volume.id)
-    assert caught.value.filename == str(current)
-    assert not current.with_name("root-precache.img").exists()
-    disk.take()
-    with pytest.raises(Refused, match="flush of its current image failed"):
-        volume.start()
-
-
-def test_a_file_that_is_to_be_imported(disk: ThinDisk, pool: Pool) -> None:
-    if disk.kind == "plain":
-        pytest.skip("there it is copied, and not flushed")
-    disk.refuse()
-    file = f"{pool.path}/content"
-    with open(file, "wb") as content:
-        content.write(REFUSED)
-    mode = os.stat(file).st_mode
-    os.sync()
-    disk.take()
-    with pytest.raises(StorageFailed) as caught:
-        pool.clone(file, "ci/new")
-    assert isinstance(caught.value, FlushFailed)
-    assert not caught.value.own
-    assert "Make it anew before it is used" in str(caught.value)
-    assert os.stat(file).st_mode == mode
-    assert "ci/new" not in pool
 
 
 # ---------------------------------------------------------------- a file system that may end its mount
