@@ -91,6 +91,14 @@ def test_an_event_after_which_the_power_is_cut(scene: Scene, way: str, mounted: 
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
 def test_the_proof_notices(bug: Bug, mounted: Mounted) -> None:
+    # the kernel may write out by itself, just before the cut, what the bug left unwritten: so a cut is made again
+    assert any(rules_noticed(bug, mounted) & bug.rules for _try in range(TRIES))
+
+
+TRIES = 3
+
+
+def rules_noticed(bug: Bug, mounted: Mounted) -> set[int]:
     where = bug.way if bug.way in WAYS else "xfs"
     tried, mains = stage(BY_NAME[bug.scene], mounted, where, bug)
     if mains:
@@ -101,7 +109,7 @@ def test_the_proof_notices(bug: Bug, mounted: Mounted) -> None:
         tried.refuse_everywhere()
     else:
         tried.stop_everywhere()
-    assert {one.rule for one in tried.tally.violations} & bug.rules, report(tried)
+    return {one.rule for one in tried.tally.violations}
 
 
 # ---------------------------------------------------------------- that the proof sees all file operations
